@@ -1,0 +1,196 @@
+"""Every error that Standfast raises on purpose.
+
+Each carries the facts, the next step for the operator and whether a retry can help, has a stable `code`
+(the wire and JSON name) and its own process exit code. Invariant: no message holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StandfastError(Exception):
+    """Base of all errors. `str(error)` is the message; `next_step` says what to do now.
+
+    `retryable` is true where the same call may succeed later without anybody's doing.
+    `facts` are short JSON-able values (never key material, passwords or phone numbers).
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+    default_next_step: ClassVar[str] = "Look at the service log; report it with the output of 'standfast config'."
+
+    def __init__(self, message: str, *, next_step: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step or self.default_next_step
+        self.facts = facts
+
+    def as_wire(self) -> dict[str, Any]:
+        """The JSON form that crosses the gateway and the HTTP API."""
+        wire: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "next_step": self.next_step,
+            "retryable": self.retryable,
+        }
+        if self.facts:
+            wire["facts"] = self.facts
+        return wire
+
+
+class UsageError(StandfastError):
+    """A wrong argument, id, phone number or file given by the caller."""
+
+    code = "usage"
+    exit_code = 2
+    default_next_step = "Correct the argument and try again; '--help' shows what is accepted."
+
+
+class SettingsError(StandfastError):
+    """A setting is missing, malformed or contradicts another."""
+
+    code = "settings"
+    exit_code = 3
+    default_next_step = "Correct the setting; 'standfast config' shows each value with its source."
+
+
+class DatabaseUnavailable(StandfastError):
+    """PostgreSQL cannot be reached or did not answer within its deadline. Never an absence."""
+
+    code = "database_unavailable"
+    exit_code = 4
+    retryable = True
+    default_next_step = "Check that PostgreSQL runs and is reachable with these settings: 'standfast config'."
+
+
+class DatabaseRejected(StandfastError):
+    """PostgreSQL answered and refused: password, rights, missing database, schema, constraint."""
+
+    code = "database_rejected"
+    exit_code = 5
+    default_next_step = "Correct the account, database name or rights; then 'standfast migrate'."
+
+
+class CompanyUnknown(StandfastError):
+    """PostgreSQL confirmed that the company has no auth state."""
+
+    code = "company_unknown"
+    exit_code = 6
+    default_next_step = "Pair it: 'standfast pair COMPANY'; 'standfast sessions' lists the companies there are."
+
+
+class CompanyInUse(StandfastError):
+    """The company's auth state is held by another client, session or node."""
+
+    code = "company_in_use"
+    exit_code = 7
+    default_next_step = "Stop the other holder first; two holders of one company evict each other."
+
+
+class SessionNotOpen(StandfastError):
+    """The company's session is not connected to WhatsApp, so nothing can be sent."""
+
+    code = "session_not_open"
+    exit_code = 8
+    retryable = True
+    default_next_step = "See its state with 'standfast sessions'; pair or restart it."
+
+
+class ServiceUnavailable(StandfastError):
+    """No Standfast service listens at the gateway socket, or it did not answer in time."""
+
+    code = "service_unavailable"
+    exit_code = 9
+    retryable = True
+    default_next_step = "Start it with 'standfast up', or name its state directory with STANDFAST_STATE_DIR."
+
+
+class StateDirectoryError(StandfastError):
+    """The state directory is in use, owned by someone else, or cannot be written."""
+
+    code = "state_directory"
+    exit_code = 10
+    default_next_step = "Choose another directory with STANDFAST_STATE_DIR, or stop the service that holds it."
+
+
+class PortInUse(StandfastError):
+    """An address that Standfast was told to listen on is taken."""
+
+    code = "port_in_use"
+    exit_code = 11
+    default_next_step = "Stop the program that holds the port, or choose another."
+
+
+class NodeError(StandfastError):
+    """Node.js is missing, too old, lacks the bridge's packages, or the Node host does not start."""
+
+    code = "node"
+    exit_code = 12
+    default_next_step = "Install Node.js 20 or newer (or 'make setup'), or point NODE_BINARY at it."
+
+
+class AuthStateCorrupt(StandfastError):
+    """Stored auth state exists and cannot be read as what it should be. Never served, never overwritten."""
+
+    code = "auth_state_corrupt"
+    exit_code = 13
+    default_next_step = "Keep the damaged copy and restore the company from a backup or an export."
+
+
+class ProtocolError(StandfastError):
+    """A peer on the gateway broke the protocol: malformed JSON, oversized frame, unknown method."""
+
+    code = "protocol"
+    exit_code = 14
+    default_next_step = "See docs/protocol.md; update the client to the service's protocol version."
+
+
+class PairingFailed(StandfastError):
+    """WhatsApp refused the pairing or it was not completed in time."""
+
+    code = "pairing_failed"
+    exit_code = 15
+    retryable = True
+    default_next_step = "Try again with 'standfast pair COMPANY'; after a refusal wait some minutes."
+
+
+class SendFailed(StandfastError):
+    """WhatsApp or the session refused a message that was handed over."""
+
+    code = "send_failed"
+    exit_code = 16
+    retryable = True
+    default_next_step = "See the session's state with 'standfast sessions' and send again."
+
+
+BY_CODE: dict[str, type[StandfastError]] = {
+    cls.code: cls
+    for cls in (
+        StandfastError,
+        UsageError,
+        SettingsError,
+        DatabaseUnavailable,
+        DatabaseRejected,
+        CompanyUnknown,
+        CompanyInUse,
+        SessionNotOpen,
+        ServiceUnavailable,
+        StateDirectoryError,
+        PortInUse,
+        NodeError,
+        AuthStateCorrupt,
+        ProtocolError,
+        PairingFailed,
+        SendFailed,
+    )
+}
+
+
+def from_wire(wire: dict[str, Any]) -> StandfastError:
+    """The error that a peer sent, as the class of its code; an unknown code becomes the base class."""
+    cls = BY_CODE.get(str(wire.get("code")), StandfastError)
+    return cls(
+        str(wire.get("message", "unknown error")), next_step=wire.get("next_step"), **(wire.get("facts") or {})
+    )
