@@ -1,0 +1,158 @@
+"""The Python API: a client of a running service, over its gateway.
+
+Invariant: every call ends within its deadline, and a lost connection raises; it never looks like "nothing there".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from standfast.errors import ServiceUnavailable
+from standfast.sessions.events import Event, Message
+from standfast.sessions.wire import PROTOCOL_VERSION, Connection
+from standfast.settings import load_settings
+
+CALL_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+EVENTS_KEPT = 10_000
+
+
+class Sent(msgspec.Struct):
+    """What is known of a message that was sent."""
+
+    message_id: str
+    jid: str
+    timestamp_s: int
+
+
+class Client:
+    """Made by `connect()`. All calls raise `ServiceUnavailable` where the service is gone, and otherwise the
+    error that the service gave, as its class in `standfast.errors`."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._queues: list[tuple[str | None, asyncio.Queue[Event | None]]] = []
+        self._subscribed = False
+
+    async def send(self, company: str, to: str, text: str) -> Sent:
+        """Send `text` to a phone number (+7…) or JID; returns once WhatsApp's server has it."""
+        raw = await self._call("messages.send", {"company": company, "to": to, "text": text})
+        return msgspec.json.decode(raw, type=Sent)
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Every session with its state; see docs/protocol.md."""
+        sessions: list[dict[str, Any]] = msgspec.json.decode(await self._call("sessions.list", {}))
+        return sessions
+
+    async def status(self) -> dict[str, Any]:
+        """Service, database, gateway and sessions."""
+        status: dict[str, Any] = msgspec.json.decode(await self._call("status", {}))
+        return status
+
+    async def pair(self, company: str, by: Literal["qr", "code"] = "qr", phone: str | None = None) -> None:
+        """Begin pairing; the QR or the code comes as an event (`events`)."""
+        params = {"company": company, "by": by}
+        await self._call("sessions.pair", params if phone is None else {**params, "phone": phone})
+
+    async def command(self, verb: Literal["start", "stop", "restart", "logout"], company: str) -> dict[str, Any]:
+        """Start, stop, restart or log out a company's session; its new state."""
+        answer: dict[str, Any] = msgspec.json.decode(await self._call(f"sessions.{verb}", {"company": company}))
+        return answer
+
+    async def events(self, company: str | None = None) -> AsyncIterator[Event]:
+        """Events of one company or of all, from now on, until the iteration is left or the service ends
+        (`ServiceUnavailable`). A consumer that falls 10,000 events behind is told so by the same error."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_KEPT + 1)
+        entry = (company, queue)
+        self._queues.append(entry)
+        try:
+            if not self._subscribed:
+                self._subscribed = True
+                await self._call("events.subscribe", {})
+            while (event := await queue.get()) is not None:
+                yield event
+            raise ServiceUnavailable("the stream of events ended: the service went away or this consumer fell behind")
+        finally:
+            self._queues.remove(entry)
+
+    async def messages(self, company: str | None = None) -> AsyncIterator[Message]:
+        """Inbound messages of one company or of all, as they arrive; see `events` for its end."""
+        async with contextlib.aclosing(self.events(company)) as events:
+            async for event in events:
+                if event.kind == "message":
+                    message = msgspec.convert(event.data["message"], Message)
+                    message.company = event.company
+                    yield message
+
+    async def on_message(
+        self, callback: Callable[[Message], Awaitable[None]], company: str | None = None
+    ) -> None:
+        """Await `callback` for each live inbound message, one after the other, until the service ends."""
+        async with contextlib.aclosing(self.messages(company)) as messages:
+            async for message in messages:
+                if message.live and not message.from_me:
+                    await callback(message)
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _open(self, socket: Path) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await loop.create_unix_connection(lambda: Connection(self), str(socket))
+        except (OSError, TimeoutError) as error:
+            raise ServiceUnavailable(f"no service answers at {socket}") from error
+        self._connection = connection
+        hello = {"protocol": PROTOCOL_VERSION, "role": "operator", "client": "standfast-python"}
+        await self._call("hello", hello)
+
+    async def _call(self, method: str, params: dict[str, Any]) -> msgspec.Raw:
+        if self._connection is None:
+            raise ServiceUnavailable("this client is not connected", next_step="Use 'async with connect()'.")
+        return await self._connection.request(method, params, timeout_s=CALL_TIMEOUT_S)
+
+    async def handle(self, connection: Connection, method: str, params: msgspec.Raw) -> Any:
+        """The service asks nothing of operators (see `wire.Handler`)."""
+        raise ServiceUnavailable(f"an operator's client does not serve {method[:60]!r}")
+
+    def notified(self, connection: Connection, method: str, params: msgspec.Raw) -> None:
+        data: dict[str, Any] = msgspec.json.decode(params)
+        kind = "state" if method == "session.state" else str(data.get("kind"))
+        event = Event(str(data.get("company")), kind, data)
+        for company, queue in self._queues:
+            if company in (None, event.company):
+                _put(queue, event)
+
+    def closed(self, connection: Connection) -> None:
+        for _, queue in self._queues:
+            _put(queue, None)
+
+
+def _put(queue: asyncio.Queue[Event | None], event: Event | None) -> None:
+    if queue.qsize() >= EVENTS_KEPT:
+        # Full: the consumer learns at its end that it fell behind; nothing is skipped in silence.
+        event = None
+    with contextlib.suppress(asyncio.QueueFull):
+        queue.put_nowait(event)
+
+
+@contextlib.asynccontextmanager
+async def connect(socket: Path | str | None = None) -> AsyncIterator[Client]:
+    """A client of the service that listens at `socket` (default: the gateway of the configured state
+    directory). Raises `ServiceUnavailable` within 5 s where none answers."""
+    client = Client()
+    path = Path(socket) if socket else load_settings().state_dir / "gateway.sock"
+    await client._open(path)
+    try:
+        yield client
+    finally:
+        await client.close()

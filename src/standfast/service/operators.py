@@ -1,0 +1,140 @@
+"""What operators ask over the gateway: translation between wire and session pool.
+
+Decides nothing. Invariant: every method checks its params before anything happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from standfast.authstate.company import company_id
+from standfast.errors import ProtocolError, UsageError
+from standfast.sessions.events import Event, EventBus
+from standfast.sessions.gateway import OperatorMethod
+from standfast.sessions.phone import address, phone_digits
+from standfast.sessions.pool import SessionPool
+from standfast.sessions.session import Pairing
+from standfast.sessions.wire import Connection
+
+T = TypeVar("T")
+StatusOf = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class Named(msgspec.Struct):
+    """Params that name a company."""
+
+    company: str
+
+
+class Pair(msgspec.Struct):
+    """Params of `sessions.pair`."""
+
+    company: str
+    by: Literal["qr", "code"] = "qr"
+    phone: str | None = None
+
+
+class Send(msgspec.Struct):
+    """Params of `messages.send`."""
+
+    company: str
+    to: str
+    text: str
+
+
+class Subscribe(msgspec.Struct):
+    """Params of `events.subscribe`."""
+
+    company: str | None = None
+
+
+def pairing_of(by: Literal["qr", "code"], phone: str | None, region: str | None) -> Pairing:
+    """A checked wish to pair. `UsageError` where a code is asked for without a phone number."""
+    if by == "qr":
+        return Pairing("qr")
+    if not phone:
+        raise UsageError(
+            "a pairing code needs the phone number of the company's WhatsApp account",
+            next_step="Give it with --phone, or set WHATSAPP_PHONE_NUMBER.",
+        )
+    return Pairing("code", phone_digits(phone, region))
+
+
+class Operators:
+    """The methods of role operator, and the subscriptions of their connections."""
+
+    def __init__(self, pool: SessionPool, bus: EventBus, status: StatusOf, region: str | None) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._status = status
+        self._region = region
+        self._subscriptions: dict[Connection, Callable[[], None]] = {}
+
+    def methods(self) -> Mapping[str, OperatorMethod]:
+        """By name, for `Gateway.serve_operators`."""
+        return {
+            "status": self._get_status,
+            "sessions.list": self._list,
+            "sessions.pair": self._pair,
+            "sessions.start": self._verb(self._pool.start),
+            "sessions.stop": self._verb(self._pool.stop),
+            "sessions.restart": self._verb(self._pool.restart),
+            "sessions.logout": self._verb(self._pool.logout),
+            "messages.send": self._send,
+            "events.subscribe": self._subscribe,
+            "events.unsubscribe": self._unsubscribe,
+        }
+
+    def gone(self, connection: Connection) -> None:
+        """End the connection's subscription."""
+        unsubscribe = self._subscriptions.pop(connection, None)
+        if unsubscribe is not None:
+            unsubscribe()
+
+    async def _get_status(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        return await self._status()
+
+    async def _list(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
+        return [session.as_wire() for session in self._pool.sessions()]
+
+    async def _pair(self, connection: Connection, params: msgspec.Raw) -> dict[str, str]:
+        asked = _checked(Pair, params)
+        pairing = pairing_of(asked.by, asked.phone, self._region)
+        session = await self._pool.pair(asked.company, pairing)
+        return {"state": session.state.value}
+
+    def _verb(self, act: Callable[[str], Awaitable[Any]]) -> OperatorMethod:
+        async def serve(connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+            session = await act(company_id(_checked(Named, params).company))
+            wire: dict[str, Any] = session.as_wire()
+            return wire
+
+        return serve
+
+    async def _send(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = _checked(Send, params)
+        return await self._pool.send_text(asked.company, address(asked.to, self._region), asked.text)
+
+    async def _subscribe(self, connection: Connection, params: msgspec.Raw) -> None:
+        only = _checked(Subscribe, params).company
+        self.gone(connection)
+
+        def forward(event: Event) -> None:
+            if only in (None, event.company):
+                method = "session.state" if event.kind == "state" else "session.event"
+                connection.notify(method, event.data)
+
+        self._subscriptions[connection] = self._bus.subscribe(forward)
+
+    async def _unsubscribe(self, connection: Connection, params: msgspec.Raw) -> None:
+        self.gone(connection)
+
+
+def _checked(params_type: type[T], params: msgspec.Raw) -> T:
+    try:
+        return msgspec.json.decode(params, type=params_type)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"wrong params: {error}") from None

@@ -1,0 +1,64 @@
+"""What happens to sessions, as it is told to callbacks, operators and the live view.
+
+Invariant: a listener that fails or is slow to take an event affects no other listener and no session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Message(msgspec.Struct, kw_only=True):
+    """A decrypted message. `chat` and `sender` are JIDs as WhatsApp addresses them (often …@lid), `*_alt`
+    the phone-number form where it is known; `live` is false for history and for what other devices sent."""
+
+    id: str
+    chat: str
+    sender: str
+    timestamp_s: int
+    company: str = ""
+    chat_alt: str | None = None
+    sender_alt: str | None = None
+    from_me: bool = False
+    push_name: str | None = None
+    type: str = "unknown"
+    text: str | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: `kind` and `data` as in docs/protocol.md, or kind `state` with the session's wire form."""
+
+    company: str
+    kind: str
+    data: dict[str, Any]
+
+
+Listener = Callable[[Event], None]
+
+
+class EventBus:
+    """Hands every event to every listener, in order, at once. Listeners must not block."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener; the returned call removes it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def publish(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                log.error("an event listener failed", kind=event.kind, error=type(error).__name__)
