@@ -1,0 +1,56 @@
+"""Settings that make sense only together.
+
+Invariant: settings that pass `check_limits` cannot contradict each other in time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from standfast.errors import SettingsError
+
+if TYPE_CHECKING:
+    from standfast.settings.model import Settings
+
+
+def check_limits(settings: Settings) -> None:
+    """Raises `SettingsError` naming both settings of the first pair that contradicts itself."""
+    _check_checkout(settings)
+    _check_latency(settings)
+    _check_grace(settings)
+    if (settings.telegram_bot_token is None) != (settings.telegram_chat_id is None):
+        raise SettingsError(
+            "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are of use only together, and one is missing",
+            next_step="Set both, or neither.",
+        )
+
+
+def _check_checkout(settings: Settings) -> None:
+    connect, checkout = settings.postgres_connect_timeout_ms, settings.postgres_checkout_timeout_ms
+    if checkout < connect:
+        raise SettingsError(
+            f"POSTGRES_CHECKOUT_TIMEOUT_MS ({checkout}) is below POSTGRES_CONNECT_TIMEOUT_MS ({connect}), "
+            "and a checkout may have to open a connection",
+            next_step=f"Set POSTGRES_CHECKOUT_TIMEOUT_MS to at least {connect}.",
+        )
+
+
+def _check_latency(settings: Settings) -> None:
+    threshold, deadline = settings.db_query_latency_threshold_ms, settings.postgres_statement_timeout_ms
+    if threshold >= deadline:
+        raise SettingsError(
+            f"DB_QUERY_LATENCY_THRESHOLD_MS ({threshold}) can never be reached: "
+            f"POSTGRES_STATEMENT_TIMEOUT_MS ({deadline}) ends a statement before",
+            next_step="Lower the threshold or raise the timeout.",
+        )
+
+
+def _check_grace(settings: Settings) -> None:
+    grace = settings.credentials_cache_ttl_ms
+    probe = settings.postgres_connect_timeout_ms + settings.postgres_statement_timeout_ms
+    if grace <= probe:
+        raise SettingsError(
+            f"CREDENTIALS_CACHE_TTL_MS ({grace}) ends before one try to reach PostgreSQL can fail ({probe}: "
+            "POSTGRES_CONNECT_TIMEOUT_MS and POSTGRES_STATEMENT_TIMEOUT_MS together)",
+            next_step=f"Set CREDENTIALS_CACHE_TTL_MS above {probe}, or lower the timeouts.",
+        )

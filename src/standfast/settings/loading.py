@@ -1,0 +1,94 @@
+"""Where settings come from: command line, then environment, then `.env` in the working directory, then defaults.
+
+Invariant: a bad value is reported with its name, its source and its fault; a secret is never repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+
+from standfast.errors import SettingsError
+from standfast.redaction import is_secret_name
+from standfast.settings.model import Settings, Source, name_of
+
+_OURS = ("STANDFAST_", "POSTGRES_")
+_INTERNAL = frozenset({"STANDFAST_HOST_TOKEN"})  # given by the service to its Node host
+_NEVER_SHOWN = frozenset(
+    {"DATABASE_URL", "POSTGRES_CONNECTION_STRING", "SENTRY_DSN", "WHATSAPP_PHONE_NUMBER"}
+)
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, *, dotenv: Path | None = None) -> Settings:
+    """The settings in force. `overrides` (by environment name) come from the command line; `dotenv` is `.env`
+    of the working directory unless named. Raises `SettingsError` naming every bad value."""
+    dotenv = Path(".env") if dotenv is None else dotenv
+    layers: list[tuple[Source, Mapping[str, Any]]] = [
+        (".env", _read_dotenv(dotenv)),
+        ("environment", EnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=True)()),
+        ("command line", {name: value for name, value in (overrides or {}).items() if value is not None}),
+    ]
+    names = {name_of(field) for field in Settings.model_fields}
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = dict.fromkeys(sorted(names), "default")
+    for source, layer in layers:
+        for name in names & layer.keys():
+            values[name], sources[name] = layer[name], source
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problem(item, values, sources) for item in error.errors())) from None
+    return settings.with_sources(sources, tuple(_remarks(names, layers[0][1])))
+
+
+def _read_dotenv(path: Path) -> Mapping[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} cannot be read: {type(error).__name__}",
+            next_step="Make it a UTF-8 text file that this account may read, or remove it.",
+        ) from None
+    for line in parse_stream(io.StringIO(text)):
+        if line.error:
+            raise SettingsError(
+                f"line {line.original.line} of {path} is not NAME=value",
+                next_step="Correct the line; see .env.example.",
+            )
+    source = DotEnvSettingsSource(Settings, env_file=path, env_file_encoding="utf-8", case_sensitive=True)
+    return {name: value for name, value in source.env_vars.items() if value}
+
+
+def _problem(item: Any, values: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+    name = str(item["loc"][0]) if item["loc"] else "settings"
+    name = name_of(name) if name in Settings.model_fields else name
+    fault = str(item["msg"]).removeprefix("Value error, ")
+    fault = fault[:1].lower() + fault[1:] if fault.startswith("Input") else fault
+    shown = ""
+    if name in values and name not in _NEVER_SHOWN and not is_secret_name(name):
+        shown = f"={str(values[name])[:40]!r}"
+    return f"{name}{shown} (from {sources.get(name, 'default')}): {fault}"
+
+
+def _remarks(names: set[str], dotenv: Mapping[str, str]) -> list[str]:
+    remarks = []
+    for name in sorted({*os.environ, *dotenv}):
+        if name.startswith(_OURS) and name not in names | _INTERNAL:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+            remarks.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    remarks += [
+        f"{name} in .env is not seen by libpq; export it, or use DATABASE_URL"
+        for name in sorted(dotenv)
+        if name.startswith("PG") and name not in os.environ
+    ]
+    return remarks

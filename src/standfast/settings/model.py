@@ -1,0 +1,202 @@
+"""The settings themselves: one frozen object.
+
+Invariant: a `Settings` is complete and free of contradictions, knows where each value came from, and neither
+its `repr` nor its views show a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from standfast.redaction import MASK, mask_dsn, mask_phone
+from standfast.settings.limits import check_limits
+from standfast.settings.server import check_connection_string, libpq_names_a_server, libpq_parameters
+
+Source = Literal["default", "environment", ".env", "command line"]
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "standfast"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _dsn(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        check_connection_string(value.get_secret_value())
+    return value
+
+
+_CONNECTION_STRINGS = ("database_url", "postgres_connection_string", "sentry_dsn")
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+ConnectionString = Annotated[SecretStr | None, AfterValidator(_dsn)]
+
+
+@dataclass(frozen=True)
+class SettingView:
+    """A setting as it may be shown: secrets masked, None where it is not set."""
+
+    name: str
+    value: str | int | float | bool | None
+    source: Source
+
+
+class Settings(BaseSettings):
+    """The settings in force. `load_settings` builds it; built directly, it reads no environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    database_url: ConnectionString = Field(None, alias="DATABASE_URL")
+    postgres_connection_string: ConnectionString = Field(None, alias="POSTGRES_CONNECTION_STRING")
+    postgres_host: str | None = Field(None, alias="POSTGRES_HOST")
+    postgres_port: int | None = Field(None, alias="POSTGRES_PORT", ge=1, le=65_535)
+    postgres_database: str | None = Field(None, alias="POSTGRES_DATABASE")
+    postgres_user: str | None = Field(None, alias="POSTGRES_USER")
+    postgres_password: SecretStr | None = Field(None, alias="POSTGRES_PASSWORD")
+    postgres_max_connections: int = Field(10, alias="POSTGRES_MAX_CONNECTIONS", ge=1, le=1_000)
+    postgres_connect_timeout_ms: Milliseconds = Field(3_000, alias="POSTGRES_CONNECT_TIMEOUT_MS")
+    postgres_checkout_timeout_ms: Milliseconds = Field(5_000, alias="POSTGRES_CHECKOUT_TIMEOUT_MS")
+    postgres_statement_timeout_ms: Milliseconds = Field(5_000, alias="POSTGRES_STATEMENT_TIMEOUT_MS")
+    credentials_cache_ttl_ms: Milliseconds = Field(300_000, alias="CREDENTIALS_CACHE_TTL_MS")
+    db_query_latency_threshold_ms: Milliseconds = Field(500, alias="DB_QUERY_LATENCY_THRESHOLD_MS")
+    db_pool_usage_threshold: float = Field(0.8, alias="DB_POOL_USAGE_THRESHOLD", gt=0, le=1)
+    db_cleanup_retention_days: int = Field(30, alias="DB_CLEANUP_RETENTION_DAYS", ge=1, le=3_650)
+    sentry_dsn: SecretStr | None = Field(None, alias="SENTRY_DSN")
+    telegram_bot_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN")
+    telegram_chat_id: str | None = Field(None, alias="TELEGRAM_CHAT_ID")
+    backup_root: AbsolutePath | None = Field(None, alias="BACKUP_ROOT")
+    auto_start_monitoring: bool = Field(True, alias="AUTO_START_MONITORING")
+    use_pairing_code: bool = Field(False, alias="USE_PAIRING_CODE")
+    whatsapp_phone_number: SecretStr | None = Field(None, alias="WHATSAPP_PHONE_NUMBER")
+    default_region: str | None = Field(None, alias="STANDFAST_DEFAULT_REGION")
+    state_dir: AbsolutePath = Field(default_factory=_default_state_dir, alias="STANDFAST_STATE_DIR")
+    bridge_dir: AbsolutePath | None = Field(None, alias="STANDFAST_BRIDGE_DIR")
+    node_binary: str | None = Field(None, alias="NODE_BINARY")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="STANDFAST_LOG")
+
+    _sources: Mapping[str, Source] | None = PrivateAttr(None)
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class names it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only arguments: `load_settings` merges the sources itself, to know which one each value came from."""
+        return (init_settings,)
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_sentry_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(
+            r"https?://[^@\s]+@[^@\s/]+/\S*\d", value.get_secret_value()
+        ):
+            raise ValueError("is not a Sentry DSN (https://KEY@HOST/PROJECT)")
+        return value
+
+    @field_validator("telegram_bot_token")
+    @classmethod
+    def _check_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"\d+:\S+", value.get_secret_value()):
+            raise ValueError("is not a bot token (digits, a colon, letters)")
+        return value
+
+    @field_validator("whatsapp_phone_number")
+    @classmethod
+    def _check_phone(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(
+            r"\+?(?:[ ()./-]*\d){5,17}", value.get_secret_value().strip()
+        ):
+            raise ValueError("is not a phone number (5 to 17 digits, best with country code)")
+        return value
+
+    @field_validator("default_region")
+    @classmethod
+    def _check_region(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z]{2}", value):
+            raise ValueError("is not a region (two capital letters, such as RU or DE)")
+        return value
+
+    @model_validator(mode="after")
+    def _check_related(self) -> Self:
+        check_limits(self)
+        self.database_parameters()
+        return self
+
+    def with_sources(self, sources: Mapping[str, Source], ignored: tuple[str, ...]) -> Self:
+        """The same settings, told where each value came from; for `load_settings`."""
+        told = self.model_copy()
+        told._sources, told._ignored = sources, ignored  # noqa: SLF001 - its own copy
+        return told
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Where each setting's value came from, by its environment name."""
+        known = self._sources
+        if known is not None:
+            return known
+        given = self.model_fields_set
+        return {
+            name_of(field): "command line" if field in given else "default"
+            for field in type(self).model_fields
+        }
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Remarks on names that look like settings and are none."""
+        return self._ignored
+
+    @property
+    def database_is_embedded(self) -> bool:
+        """Whether no server is named, so that Standfast runs PostgreSQL in its state directory."""
+        return not self._names_a_server() and not libpq_names_a_server()
+
+    def database_parameters(self) -> dict[str, str]:
+        """libpq's parameters of the server that was named, the password among them; empty where libpq's own
+        variables name it, or none was named. Raises `SettingsError` where two settings contradict each other."""
+        return libpq_parameters(self) if self._names_a_server() else {}
+
+    def views(self) -> list[SettingView]:
+        """Every setting as it may be shown."""
+        sources = self.sources
+        return [
+            SettingView(name_of(field), _shown(field, getattr(self, field)), sources[name_of(field)])
+            for field in type(self).model_fields
+        ]
+
+    def _names_a_server(self) -> bool:
+        parts = (self.postgres_host, self.postgres_port, self.postgres_database, self.postgres_user)
+        secrets = (self.database_url, self.postgres_connection_string, self.postgres_password)
+        return any(part is not None for part in (*parts, *secrets))
+
+
+def name_of(field: str) -> str:
+    """The environment name of a field of `Settings`."""
+    alias = Settings.model_fields[field].alias
+    assert alias is not None, field
+    return alias
+
+
+def _shown(field: str, value: Any) -> str | int | float | bool | None:
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        if field == "whatsapp_phone_number":
+            return mask_phone(secret)
+        return mask_dsn(secret) if field in _CONNECTION_STRINGS else MASK
+    return str(value) if isinstance(value, Path) else value
