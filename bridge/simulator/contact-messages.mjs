@@ -1,0 +1,73 @@
+/**
+ * Owns: the texts one contact decrypted, numbered, and what it could not decrypt.
+ * Invariant: a message that was decrypted after a retry no longer counts as undecryptable.
+ */
+import { proto } from 'baileys'
+import { isGroupJid } from './stanzas.mjs'
+
+const KEPT = 5_000
+const SEQ_DIGITS = 10
+const CIPHERTEXT = proto.WebMessageInfo.StubType.CIPHERTEXT
+
+export class ContactMessages {
+  #journal
+  #prefix
+  #messages = []
+  #unread = new Set()
+  #nextSeq = 1
+
+  constructor(journal, phone) {
+    this.#journal = journal
+    this.#prefix = `message/${phone}/`
+    for (const [, message] of journal.entries(this.#prefix)) this.#messages.push(message)
+    this.#messages.sort((a, b) => a.seq - b.seq)
+    this.#nextSeq = (this.#messages.at(-1)?.seq ?? 0) + 1
+  }
+
+  get count() {
+    return this.#nextSeq - 1
+  }
+
+  get undecryptable() {
+    return this.#unread.size
+  }
+
+  after(seq) {
+    return this.#messages.filter((message) => message.seq > seq)
+  }
+
+  /** Records what came from others; the text where there is one, otherwise null. */
+  record({ key, message, messageStubType, messageTimestamp }) {
+    if (key.fromMe) return null
+    const text = message?.conversation || message?.extendedTextMessage?.text
+    if (!text) {
+      if (messageStubType === CIPHERTEXT) this.#unread.add(key.id)
+      return null
+    }
+    this.#unread.delete(key.id)
+    this.#keep({ seq: this.#nextSeq++, id: key.id, ...partiesOf(key), text, timestamp: Number(messageTimestamp) })
+    return text
+  }
+
+  remove() {
+    for (const { seq } of this.#messages.splice(0)) this.#journal.delete(this.#journalKey(seq))
+  }
+
+  #keep(message) {
+    this.#messages.push(message)
+    this.#journal.put(this.#journalKey(message.seq), message)
+    if (this.#messages.length > KEPT) this.#journal.delete(this.#journalKey(this.#messages.shift().seq))
+  }
+
+  #journalKey(seq) {
+    return this.#prefix + String(seq).padStart(SEQ_DIGITS, '0')
+  }
+}
+
+/** Chat and sender by phone number where the message told it. */
+function partiesOf(key) {
+  const sender = isGroupJid(key.remoteJid)
+    ? (key.participantAlt ?? key.participant)
+    : (key.remoteJidAlt ?? key.remoteJid)
+  return { chat: isGroupJid(key.remoteJid) ? key.remoteJid : sender, sender }
+}
