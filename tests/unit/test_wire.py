@@ -116,7 +116,14 @@ async def test_a_frame_may_arrive_in_pieces_and_several_at_once(line: Line) -> N
 
 @pytest.mark.parametrize(
     "bad",
-    [b"not json\n", b"[1,2]\n", b'{"id":"x","method":"echo"}\n', b'{"id":-1,"method":"echo"}\n', b"\xff\xfe\n", b"{" * 9000 + b"\n"],
+    [
+        b"not json\n",
+        b"[1,2]\n",
+        b'{"id":"x","method":"echo"}\n',
+        b'{"id":-1,"method":"echo"}\n',
+        b"\xff\xfe\n",
+        b"{" * 9000 + b"\n",
+    ],
 )
 async def test_a_malformed_frame_ends_the_connection_with_a_reason(line: Line, bad: bytes) -> None:
     """The client learns why, and the connection is closed."""
@@ -184,7 +191,7 @@ async def test_errors_keep_their_class_and_defects_keep_their_secrets(line: Line
 async def test_every_request_ends(line: Line) -> None:
     """At its deadline, or with the connection."""
     client = await line.client()
-    with pytest.raises(ServiceUnavailable, match="within 0.05 s"):
+    with pytest.raises(ServiceUnavailable, match=r"within 0\.05 s"):
         await client.request("wait", {}, timeout_s=0.05)
     pending = asyncio.create_task(client.request("wait", {}, timeout_s=5))
     await asyncio.sleep(0.01)

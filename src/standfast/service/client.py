@@ -60,10 +60,20 @@ class Client:
         params = {"company": company, "by": by}
         await self._call("sessions.pair", params if phone is None else {**params, "phone": phone})
 
-    async def command(self, verb: Literal["start", "stop", "restart", "logout"], company: str) -> dict[str, Any]:
+    async def command(
+        self, verb: Literal["start", "stop", "restart", "logout"], company: str
+    ) -> dict[str, Any]:
         """Start, stop, restart or log out a company's session; its new state."""
-        answer: dict[str, Any] = msgspec.json.decode(await self._call(f"sessions.{verb}", {"company": company}))
+        answer: dict[str, Any] = msgspec.json.decode(
+            await self._call(f"sessions.{verb}", {"company": company})
+        )
         return answer
+
+    async def subscribe(self) -> None:
+        """Ask the service for its events; `events` does so by itself when it begins."""
+        if not self._subscribed:
+            self._subscribed = True
+            await self._call("events.subscribe", {})
 
     async def events(self, company: str | None = None) -> AsyncIterator[Event]:
         """Events of one company or of all, from now on, until the iteration is left or the service ends
@@ -72,12 +82,12 @@ class Client:
         entry = (company, queue)
         self._queues.append(entry)
         try:
-            if not self._subscribed:
-                self._subscribed = True
-                await self._call("events.subscribe", {})
+            await self.subscribe()
             while (event := await queue.get()) is not None:
                 yield event
-            raise ServiceUnavailable("the stream of events ended: the service went away or this consumer fell behind")
+            raise ServiceUnavailable(
+                "the stream of events ended: the service went away or this consumer fell behind"
+            )
         finally:
             self._queues.remove(entry)
 
@@ -104,7 +114,8 @@ class Client:
         if self._connection is not None:
             self._connection.close()
 
-    async def _open(self, socket: Path) -> None:
+    async def open(self, socket: Path) -> None:
+        """Connect and say hello; `connect()` does it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -133,6 +144,7 @@ class Client:
                 _put(queue, event)
 
     def closed(self, connection: Connection) -> None:
+        """The service is gone: every iteration over events ends."""
         for _, queue in self._queues:
             _put(queue, None)
 
@@ -151,7 +163,7 @@ async def connect(socket: Path | str | None = None) -> AsyncIterator[Client]:
     directory). Raises `ServiceUnavailable` within 5 s where none answers."""
     client = Client()
     path = Path(socket) if socket else load_settings().state_dir / "gateway.sock"
-    await client._open(path)
+    await client.open(path)
     try:
         yield client
     finally:

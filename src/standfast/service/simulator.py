@@ -15,7 +15,6 @@ import msgspec
 import structlog
 
 from standfast.errors import BY_CODE, NodeError, PortInUse, StandfastError
-from standfast.node import bridge_directory, node_binary
 
 log = structlog.get_logger(__name__)
 READY_TIMEOUT_S = 20.0
@@ -35,9 +34,9 @@ class Ready(msgspec.Struct):
 class Simulator:
     """Runs `bridge/simulator/main.mjs`. `start()` returns when it serves; `stop()` ends it within 3 s."""
 
-    def __init__(self, state: Path, node: str | None = None, port: int = 0, admin_port: int = 0) -> None:
+    def __init__(self, state: Path, node: Path, bridge: Path, port: int = 0, admin_port: int = 0) -> None:
         self._state = state
-        self._node = node
+        self._main = (str(node), str(bridge / "simulator" / "main.mjs"))
         self._ports = (port, admin_port)
         self._process: asyncio.subprocess.Process | None = None
         self._logs: asyncio.Task[None] | None = None
@@ -56,11 +55,13 @@ class Simulator:
 
     async def start(self) -> Ready:
         """Start and wait for its ready line. Raises `PortInUse` or `NodeError`."""
-        main = bridge_directory() / "simulator" / "main.mjs"
         port, admin_port = self._ports
-        argv = [str(node_binary(self._node)), str(main), "--port", str(port), "--admin-port", str(admin_port)]
         self._process = await asyncio.create_subprocess_exec(
-            *argv,
+            *self._main,
+            "--port",
+            str(port),
+            "--admin-port",
+            str(admin_port),
             "--state",
             str(self._state),
             "--exit-with-parent",
@@ -82,7 +83,8 @@ class Simulator:
 
     async def _not_started(self) -> StandfastError:
         process = self._process
-        assert process is not None and process.stderr is not None
+        assert process is not None
+        assert process.stderr is not None
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         with contextlib.suppress(TimeoutError):
@@ -92,7 +94,8 @@ class Simulator:
         return cause(f"the simulator did not start: {said or 'it said nothing'}")
 
     async def _read_logs(self) -> None:
-        assert self._process is not None and self._process.stderr is not None
+        assert self._process is not None
+        assert self._process.stderr is not None
         with contextlib.suppress(ValueError):
             async for line in self._process.stderr:
                 log.info("simulator", line=line.decode("utf-8", "replace").strip()[:300])
@@ -111,6 +114,11 @@ class Simulator:
             error_class = BY_CODE.get(str(told.get("code")), StandfastError)
             raise error_class(str(told.get("message", response.status_code)), next_step=told.get("next_step"))
         return answer
+
+    async def ended(self) -> int:
+        """Wait for its end, however it comes; its exit code. Without a deadline: it serves until it is told."""
+        assert self._process is not None
+        return await self._process.wait()
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,9 @@ from standfast.sessions.wire import Connection
 log = structlog.get_logger(__name__)
 _LOG_LINE_BYTES = 1024 * 1024
 # The host needs no database password and no token of ours; what it does need is named here.
-_INHERITED = re.compile(r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|NODE_\w+|SSL_CERT_\w+|(?i:https?|no|all)(?i:_proxy)")
+_INHERITED = re.compile(
+    r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|NODE_\w+|SSL_CERT_\w+|(?i:https?|no|all)(?i:_proxy)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class HostListener(Protocol):
 class Engine:
     """Starts, restarts and stops the Node host; `request` asks it."""
 
-    def __init__(self, command: HostCommand, listener: HostListener, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self, command: HostCommand, listener: HostListener, options: EngineOptions | None = None
+    ) -> None:
         self._command = command
         self._listener = listener
         self._options = options or EngineOptions()

@@ -60,5 +60,5 @@ class EventBus:
         for listener in tuple(self._listeners):
             try:
                 listener(event)
-            except Exception as error:
-                log.error("an event listener failed", kind=event.kind, error=type(error).__name__)
+            except Exception:
+                log.exception("an event listener failed", kind=event.kind)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import socket
 import stat
@@ -147,7 +146,9 @@ class Gateway:
             self.path.chmod(0o600)
         except OSError as error:
             sock.close()
-            raise StateDirectoryError(f"cannot make the gateway socket {self.path}: {error.strerror}") from error
+            raise StateDirectoryError(
+                f"cannot make the gateway socket {self.path}: {error.strerror}"
+            ) from error
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._connect, sock=sock, backlog=256)
 

@@ -7,7 +7,7 @@ Invariant: one company never has two sockets being made at once, and a session t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -73,6 +73,17 @@ class SessionPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pacing = asyncio.Semaphore(STARTS_AT_ONCE)
         self._stopping = False
+        self._takers: dict[str, Callable[[Session, dict[str, Any]], None]] = {
+            "qr": self._take_qr,
+            "pairing_code": self._take_code,
+            "pairing_refused": self._take_refusal,
+            "paired": self._take_paired,
+            "open": self._take_open,
+            "message": self._take_message,
+            "undecryptable": self._take_undecryptable,
+            "error": self._take_error,
+            "closed": self._take_closed,
+        }
 
     def use_host(self, host: Host) -> None:
         """Name the engine (it needs the pool as its listener, so it comes second)."""
@@ -179,7 +190,11 @@ class SessionPool:
     def host_ready(self) -> None:
         """Start again what ran when the host was lost."""
         for session in self._sessions.values():
-            if not session.is_active and (session.wanted or session.pairing) and session.state is State.CLOSED:
+            if (
+                not session.is_active
+                and (session.wanted or session.pairing)
+                and session.state is State.CLOSED
+            ):
                 self._spawn(self._launch_paced(session))
 
     def host_lost(self, reason: str) -> None:
@@ -198,9 +213,9 @@ class SessionPool:
         if session is None or data.get("generation") != session.generation or not session.is_active:
             return
         kind = str(data.get("kind"))
-        take = _TAKERS.get(kind)
+        take = self._takers.get(kind)
         if take is not None:
-            take(self, session, data)
+            take(session, data)
         self._bus.publish(Event(session.company, kind, data))
 
     def _take_qr(self, session: Session, data: dict[str, Any]) -> None:
@@ -271,7 +286,7 @@ class SessionPool:
     async def _launch(self, session: Session) -> None:
         """Ask the host for a socket; the session's lock is held."""
         if self._stopping:
-            return
+            return None
         if self._host is None or not self._host.is_ready:
             session.enter(State.CLOSED, "waits for the Node host, which is starting")
             return self._tell(session)
@@ -317,7 +332,9 @@ class SessionPool:
                 log.warning("session did not end cleanly", company=session.company, code=error.code)
             self._tell(session)
 
-    async def _request(self, session: Session, method: str, params: dict[str, Any], timeout_s: float) -> msgspec.Raw:
+    async def _request(
+        self, session: Session, method: str, params: dict[str, Any], timeout_s: float
+    ) -> msgspec.Raw:
         if self._host is None:
             raise ServiceUnavailable("the Node host is not running")
         named = {"company": session.company, "generation": session.generation, **params}
@@ -329,7 +346,9 @@ class SessionPool:
             await self._roster.want(session.company, wanted)
         except StandfastError as error:
             # The session itself does not depend on this row; it only decides what a restart starts.
-            log.warning("cannot remember whether a session is wanted", company=session.company, code=error.code)
+            log.warning(
+                "cannot remember whether a session is wanted", company=session.company, code=error.code
+            )
 
     def _known(self, company: Company) -> Session:
         return self._sessions.setdefault(company, Session(company))
@@ -359,16 +378,3 @@ class SessionPool:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("session task failed", error=repr(type(task.exception())), exc_info=task.exception())
-
-
-_TAKERS: dict[str, Callable[[SessionPool, Session, dict[str, Any]], None]] = {
-    "qr": SessionPool._take_qr,
-    "pairing_code": SessionPool._take_code,
-    "pairing_refused": SessionPool._take_refusal,
-    "paired": SessionPool._take_paired,
-    "open": SessionPool._take_open,
-    "message": SessionPool._take_message,
-    "undecryptable": SessionPool._take_undecryptable,
-    "error": SessionPool._take_error,
-    "closed": SessionPool._take_closed,
-}

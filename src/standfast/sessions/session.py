@@ -175,5 +175,7 @@ class Session:
             "messages_sent": self.messages_sent,
             "messages_received": self.messages_received,
             "undecryptable": self.undecryptable,
-            "last_message_age_s": None if self.last_message_at is None else round(now - self.last_message_at, 1),
+            "last_message_age_s": None
+            if self.last_message_at is None
+            else round(now - self.last_message_at, 1),
         }

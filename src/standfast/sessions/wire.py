@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
             frame = _encode({"id": request_id, "error": error.as_wire()})
         except Exception as error:
             # A defect of ours must not leave the client waiting; its text may hold values, so it stays here.
-            log.error("request failed unexpectedly", method=method, error=type(error).__name__, exc_info=True)
+            log.exception("request failed unexpectedly", method=method)
             wire = StandfastError(f"{method} failed: {type(error).__name__}").as_wire()
             frame = _encode({"id": request_id, "error": wire})
         self._write(frame)

@@ -1,0 +1,1 @@
+"""What Baileys stores, and the contract of who keeps it."""

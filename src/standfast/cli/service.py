@@ -1,0 +1,209 @@
+"""Commands that run the service or ask a running one: up, status, sessions, send, pair, start, stop, …
+
+Thin: everything is decided in the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import segno
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from standfast.cli.context import current_settings, run_async
+from standfast.cli.live import STATE_STYLES, duration, qr_lines
+from standfast.cli.output import JsonOption, print_json
+from standfast.errors import PairingFailed, UsageError
+from standfast.service.client import connect
+from standfast.sessions.events import Event
+from standfast.sessions.phone import masked
+
+PAIRING_TIMEOUT_S = 240.0
+CompanyArgument = Annotated[str, typer.Argument(help="Company id: 1 to 50 letters, digits, '-' or '_'.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("up")(up)
+    app.command("status")(status)
+    app.command("sessions")(sessions)
+    app.command("send")(send)
+    app.command("pair")(pair)
+    for verb in ("start", "stop", "restart", "logout"):
+        app.command(verb, help=_VERBS[verb])(_command(verb))
+
+
+def up(
+    simulator: Annotated[
+        bool, typer.Option("--simulator", help="Use the WhatsApp simulator and two demo companies.")
+    ] = False,
+    gateway_only: Annotated[
+        bool, typer.Option("--gateway-only", help="Serve auth state to your own Node bots; run no session.")
+    ] = False,
+    company: Annotated[str, typer.Option(help="The company to pair where none is there yet.")] = "main",
+) -> None:
+    """Run the service: database, gateway, Node host and every wanted session. Ctrl-C ends it."""
+    from standfast.cli.up import Mode
+    from standfast.cli.up import up as run_service
+
+    if simulator and gateway_only:
+        raise UsageError("--simulator and --gateway-only exclude each other", next_step="Give one of them.")
+    mode = Mode.SIMULATOR if simulator else Mode.GATEWAY if gateway_only else Mode.WHATSAPP
+    run_async(run_service(current_settings(), mode=mode, company=company, console=Console()))
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show the running service, its database and its sessions."""
+    answer = run_async(_asked(lambda client: client.status()))
+    if as_json:
+        return print_json(answer)
+    console = Console()
+    database, host = answer["database"], answer["host"]
+    latency = f", {database['latency_ms']} ms" if database.get("latency_ms") is not None else ""
+    facts = {
+        "service": f"{answer['service']}, up {duration(answer['uptime_s'])}",
+        "database": f"{database['state']}{latency}  {database.get('server') or database.get('error') or ''}",
+        "host": f"pid {host['pid']}, {host['rss_mb']} MB, restarts {host['restarts']}",
+        "gateway": answer["gateway"],
+        "state": answer["state_dir"],
+    }
+    for name, fact in facts.items():
+        console.print(f"[dim]{name:<9}[/] {fact}", soft_wrap=True, highlight=False)
+    _print_sessions(console, answer["sessions"])
+    return None
+
+
+def sessions(as_json: JsonOption = False) -> None:
+    """List every session with its state."""
+    rows = run_async(_asked(lambda client: client.sessions()))
+    if as_json:
+        print_json(rows)
+    else:
+        _print_sessions(Console(), rows)
+
+
+def send(
+    company: CompanyArgument,
+    to: Annotated[str, typer.Argument(help="Phone number (+7…) or JID.")],
+    text: Annotated[str, typer.Argument(help="The message.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Send a text message."""
+    sent = run_async(_asked(lambda client: client.send(company, to, text)))
+    if as_json:
+        print_json(msgspec.to_builtins(sent))
+    else:
+        typer.echo(f"sent, id {sent.message_id}")
+
+
+def pair(
+    company: CompanyArgument,
+    phone: Annotated[str | None, typer.Option(help="Pair by code with this phone number.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the QR to this PNG file as well.")] = None,
+) -> None:
+    """Pair a company: shows the QR (or, with --phone, the pairing code) and waits until it is connected."""
+    settings = current_settings()
+    number = phone
+    if number is None and settings.use_pairing_code and settings.whatsapp_phone_number:
+        number = settings.whatsapp_phone_number.get_secret_value()
+    run_async(_pair(company, number, png))
+
+
+_VERBS: dict[str, str] = {
+    "start": "Start a paired company's session.",
+    "stop": "End a session; it is not started again by itself.",
+    "restart": "End a session and start it anew.",
+    "logout": "Unlink the company's device at WhatsApp; it must be paired anew afterwards.",
+}
+
+
+def _command(verb: str) -> Any:
+    def run(company: CompanyArgument) -> None:
+        literal: Literal["start", "stop", "restart", "logout"] = verb  # type: ignore[assignment]
+        session = run_async(_asked(lambda client: client.command(literal, company)))
+        why = f" ({session['reason']})" if session.get("reason") else ""
+        typer.echo(f"{company}: {session['state']}{why}")
+
+    return run
+
+
+async def _pair(company: str, phone: str | None, png: Path | None) -> None:
+    console = Console()
+    async with connect() as client, contextlib.aclosing(client.events(company)) as events:
+        watching = asyncio.ensure_future(anext(events))
+        # The watcher's first step is to subscribe, and requests go out in order: no event falls between.
+        await asyncio.sleep(0)
+        await client.pair(company, "code" if phone else "qr", phone)
+        deadline = time.monotonic() + PAIRING_TIMEOUT_S
+        while True:
+            try:
+                event = await asyncio.wait_for(watching, deadline - time.monotonic())
+            except TimeoutError:
+                raise PairingFailed(f"{company} was not paired within {PAIRING_TIMEOUT_S:g} s") from None
+            if _show_pairing(console, event, png):
+                return
+            watching = asyncio.ensure_future(anext(events))
+
+
+def _show_pairing(console: Console, event: Event, png: Path | None) -> bool:
+    """Show one event of a pairing; whether it is done."""
+    data = event.data
+    if event.kind == "qr":
+        console.print(Text("\n".join(qr_lines(data["qr"])), no_wrap=True), crop=False, soft_wrap=True)
+        if png is not None:
+            _write_png(str(data["qr"]), png)
+        console.print(f"Scan it with WhatsApp > Linked devices within {data.get('ttl_s', 20):g} s.")
+    elif event.kind == "pairing_code":
+        code = str(data["code"])
+        console.print(f"Code [bold]{code[:4]}-{code[4:]}[/], valid {data.get('ttl_s', 50):g} s:")
+        console.print("enter it in WhatsApp > Linked devices > Link with phone number.")
+    elif event.kind == "state":
+        if data["state"] == "open":
+            console.print(f"{event.company} is paired and connected.")
+            return True
+        if data["state"] in ("closed", "logged_out", "replaced") and data.get("next_step"):
+            raise PairingFailed(f"{event.company}: {data['reason']}", next_step=data["next_step"])
+    return False
+
+
+def _write_png(qr: str, path: Path) -> None:
+    try:
+        segno.make(qr, error="l", micro=False).save(str(path), scale=6, border=4)
+        path.chmod(0o600)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot write the QR to {path}: {error}", next_step="Name a writable .png file."
+        ) from error
+
+
+def _print_sessions(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        console.print("no session yet; pair one: standfast pair COMPANY")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("company", "state", "for", "phone", "in", "out", "why"):
+        table.add_column(name, justify="right" if name in ("for", "in", "out") else "left")
+    for row in rows:
+        table.add_row(
+            row["company"],
+            Text(row["state"], style=STATE_STYLES.get(row["state"], "")),
+            duration(row["since_s"]),
+            masked(row["jid"].split("@")[0]) if row["jid"] else "",
+            str(row["messages_received"]),
+            str(row["messages_sent"]),
+            " ".join(part for part in (row["reason"], row["next_step"]) if part),
+        )
+    console.print(table)
+
+
+async def _asked(ask: Any) -> Any:
+    async with connect() as client:
+        return await ask(client)

@@ -1,0 +1,160 @@
+"""`standfast up`: the service in the foreground, with its live view.
+
+Invariant: Ctrl-C and SIGTERM end everything that was started, in order and within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging.handlers
+import signal
+from collections.abc import AsyncIterator
+from enum import Enum
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+from rich.live import Live
+
+from standfast.authstate.company import company_id
+from standfast.cli.live import LiveView, duration
+from standfast.logs import configure_logging
+from standfast.service.demo import Demo
+from standfast.service.operators import pairing_of
+from standfast.service.service import Service, ServiceOptions, simulator_settings
+from standfast.sessions.events import Event
+from standfast.settings import Settings
+
+log = structlog.get_logger(__name__)
+REFRESH_S = 0.5
+LOG_BYTES = 10 * 1024 * 1024
+
+
+class Mode(Enum):
+    """What the service connects its sessions to."""
+
+    WHATSAPP = "whatsapp"
+    SIMULATOR = "simulator"
+    GATEWAY = "gateway"
+
+
+async def up(settings: Settings, *, mode: Mode, company: str, console: Console) -> None:
+    """Run until a signal ends it. Without any wanted session, `company` is paired: by QR, or by code where
+    `USE_PAIRING_CODE` and `WHATSAPP_PHONE_NUMBER` are set."""
+    running = asyncio.create_task(_up(settings, mode, company, console))
+    signalled = False
+
+    def end() -> None:
+        nonlocal signalled
+        signalled = True
+        running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not signalled:
+            raise
+
+
+async def _up(settings: Settings, mode: Mode, company: str, console: Console) -> None:
+    if console.is_terminal:
+        console.print("Starting …", style="dim")
+    async with _running(settings, mode, company) as service:
+        if console.is_terminal:
+            await _show(service, console, show_qr=mode is Mode.WHATSAPP)
+        else:
+            await _report(service, console)
+
+
+def _running(settings: Settings, mode: Mode, company: str) -> contextlib.AbstractAsyncContextManager[Service]:
+    if mode is Mode.SIMULATOR:
+        return _with_simulator(settings)
+    if mode is Mode.GATEWAY:
+        return Service(settings, ServiceOptions(gateway_only=True))
+    return _with_whatsapp(settings, company)
+
+
+@contextlib.asynccontextmanager
+async def _with_whatsapp(settings: Settings, company: str) -> AsyncIterator[Service]:
+    company_id(company)
+    async with Service(settings) as service:
+        if not service.pool.sessions():
+            phone = settings.whatsapp_phone_number
+            by = pairing_of(
+                "code" if settings.use_pairing_code else "qr",
+                phone.get_secret_value() if phone else None,
+                settings.default_region,
+            )
+            await service.pool.pair(company, by)
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def _with_simulator(settings: Settings) -> AsyncIterator[Service]:
+    async with Service(simulator_settings(settings), ServiceOptions(with_simulator=True)) as service:
+        assert service.simulator is not None
+        demo = Demo(service.pool, service.bus, service.simulator)
+        await demo.start()
+        try:
+            yield service
+        finally:
+            await demo.stop()
+
+
+async def _show(service: Service, console: Console, *, show_qr: bool) -> None:
+    log_path = _log_to_file(service)
+    view = LiveView(show_qr=show_qr)
+    unsubscribe = service.bus.subscribe(view.take)
+    try:
+        with Live(view, console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                view.status = await service.status()
+                live.refresh()
+                await asyncio.sleep(REFRESH_S)
+    finally:
+        unsubscribe()
+        console.print(
+            f"Ended after {duration(view.status.get('uptime_s', 0))}. Log: {log_path}", soft_wrap=True
+        )
+
+
+def _log_to_file(service: Service) -> Path:
+    """The screen belongs to the view, so the log goes to a file of the state directory."""
+    path = service.state.path / "standfast.log"
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2)
+    path.chmod(0o600)
+    configure_logging(service.settings.log_level, stream=handler.stream, as_json=True)
+    return path
+
+
+async def _report(service: Service, console: Console) -> None:
+    """Plain lines for a pipe or a log collector."""
+
+    def take(event: Event) -> None:
+        line = _line_of(event)
+        if line is not None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    unsubscribe = service.bus.subscribe(take)
+    try:
+        status = await service.status()
+        for name in ("service", "state_dir", "gateway"):
+            console.print(f"{name}: {status[name]}", markup=False, highlight=False, soft_wrap=True)
+        for session in status["sessions"]:
+            take(Event(session["company"], "state", session))
+        await asyncio.Event().wait()
+    finally:
+        unsubscribe()
+
+
+def _line_of(event: Event) -> str | None:
+    if event.kind == "state":
+        why = f" ({event.data['reason']})" if event.data.get("reason") else ""
+        return f"{event.company}: {event.data['state']}{why}"
+    if event.kind in ("qr", "pairing_code"):
+        return f"{event.company}: waits to be paired; show it with: standfast pair {event.company}"
+    return None

@@ -1,0 +1,1 @@
+"""Sessions: gateway, engine, session pool and the state machine of each company."""
