@@ -1,0 +1,1 @@
+"""PostgreSQL: connecting, retrying, migrating and storing; the embedded server for those who have none."""

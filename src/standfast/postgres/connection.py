@@ -1,0 +1,58 @@
+"""A connection that can be given up at any moment.
+
+Invariant: neither connecting nor a cancelled call waits for the server's consent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, waiting
+from psycopg.abc import PQGen
+
+from standfast.errors import DatabaseRejected, DatabaseUnavailable
+from standfast.postgres.failures import from_driver, timed_out
+
+RV = TypeVar("RV")
+
+
+class BoundedConnection(AsyncConnection[tuple[Any, ...]]):
+    """psycopg's connection, except that giving up closes it at once."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]  # the pool calls it with what Database told it
+        cls,
+        conninfo: str = "",
+        *,
+        deadline_s: float,
+        where: str,
+        on_failure: Callable[[DatabaseUnavailable | DatabaseRejected], None],
+        **kwargs: Any,
+    ) -> Self:
+        """Raises our errors, so that what the pool logs of them holds no secret either."""
+        failure: DatabaseUnavailable | DatabaseRejected
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await super().connect(conninfo, **kwargs)
+        except TimeoutError:
+            failure = timed_out(where, "connecting", deadline_s)
+        except (psycopg.Error, OSError) as error:
+            failure = from_driver(error, where)
+        on_failure(failure)
+        raise failure
+
+    async def wait(self, gen: PQGen[RV], interval: float = 1.0, timeout: float | None = None) -> RV:
+        """As psycopg's own, which on cancellation asks the server to cancel and waits for it: on a server that
+        is stopped, or behind a dead network, that wait is what must not be. The statement's fate is unknown."""
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Close without a word to the server, so that the pool replaces it."""
+        self.pgconn.finish()

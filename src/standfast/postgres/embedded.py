@@ -1,0 +1,329 @@
+"""The embedded PostgreSQL: one server in the state directory, for those who bring none.
+
+Invariant: it lives exactly as long as its owner. The kernel stops it when the owner is killed, and a server that
+an earlier owner left behind is stopped before a new one starts. One owner at a time, by a lock of the kernel's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from standfast.errors import DatabaseUnavailable, PortInUse, StandfastError, StateDirectoryError
+from standfast.postgres import cluster
+from standfast.postgres.binaries import embedded_binaries, launch_command, launch_environment
+from standfast.postgres.launcher import NAMESPACE_REFUSED
+from standfast.postgres.options import DatabaseOptions
+
+DATABASE = "standfast"
+SOCKET_PORT = 5432
+SOCKET_PATH_LIMIT_BYTES = 100
+LOG_LIMIT_BYTES = 4_000_000
+_START_TIMEOUT_S = 60.0
+_FAST_STOP_S = 3.0
+_IMMEDIATE_STOP_S = 2.0
+_STALE_STOP_S = 10.0
+_POLL_S = 0.02
+_LOG_CHECK_S = 30.0
+_READY_LINE = 7
+
+
+class EmbeddedServer:
+    """`async with EmbeddedServer(state_dir) as server: server.options …`
+
+    Without `listen_port` it is reached by its Unix socket only, in a directory that only its owner may enter.
+    With it, also on 127.0.0.1 by password (`tcp_options`); 0 picks a free port. `durable=False` is for tests.
+    Start it from a thread that lives as long as it shall: the kernel ties it to that thread.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        listen_port: int | None = None,
+        password: str | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.state_dir = state_dir.absolute()
+        self.data_dir = self.state_dir / "postgres"
+        self.log_file = self.state_dir / "postgres.log"
+        self._tcp = listen_port is not None
+        self._port = (listen_port or _free_port()) if self._tcp else SOCKET_PORT
+        self._password = password or secrets.token_urlsafe(24)
+        self._durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._log_keeper: asyncio.Task[None] | None = None
+        self.socket_dir = socket_directory(self.state_dir)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def options(self) -> DatabaseOptions:
+        return _socket_options(self.socket_dir, self._port)
+
+    @property
+    def tcp_options(self) -> DatabaseOptions:
+        assert self._tcp, "the server was not asked to listen"
+        return DatabaseOptions(
+            host="127.0.0.1", port=self._port, dbname=DATABASE, user=cluster.SUPERUSER, password=self._password
+        )
+
+    async def start(self) -> DatabaseOptions:
+        """Start the server, making its data directory first where there is none. After a failure nothing runs."""
+        self._acquire_lock()
+        try:
+            await self._end_stale()
+            if self.data_dir.exists():
+                cluster.check(self.data_dir)
+            else:
+                await cluster.create(self.data_dir)
+            self._prepare()
+            self._launch()
+            await self._wait_until_ready()
+            await self._prepare_database()
+        except BaseException:
+            await self.stop()
+            raise
+        self._log_keeper = asyncio.create_task(self._keep_log_bounded(), name="postgres-log")
+        return self.options
+
+    async def stop(self) -> None:
+        """End the server: what it has confirmed is on disk. Fast first, then harder; within about 5 s."""
+        if self._log_keeper:
+            self._log_keeper.cancel()
+            self._log_keeper = None
+        try:
+            if self._process:
+                await self._end_process(self._process)
+        finally:
+            self._process = None
+            self._remove_socket_directory()
+            self._release_lock()
+
+    def _prepare(self) -> None:
+        self.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(self.socket_dir)
+        cluster.configure(
+            self.data_dir, socket_dir=self.socket_dir, port=self._port, tcp=self._tcp, durable=self._durable
+        )
+        bound_log(self.log_file)
+
+    def _launch(self) -> None:
+        command = launch_command(embedded_binaries() / "postgres", "-D", str(self.data_dir))
+        log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._log_start_bytes = os.fstat(log).st_size
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=launch_environment(),
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+
+    async def _wait_until_ready(self) -> None:
+        process = self._process
+        assert process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _is_ready(self.data_dir, process.pid):
+            if process.poll() is not None:
+                raise self._start_failure(process.returncode)
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"the embedded PostgreSQL was not ready within {_START_TIMEOUT_S:g} s",
+                    next_step=f"It may be recovering: see {self.log_file} and start again.",
+                    cause="starting",
+                )
+            await asyncio.sleep(_POLL_S)
+
+    def _start_failure(self, code: int) -> StandfastError:
+        if code == NAMESPACE_REFUSED:
+            return cluster.namespace_refused()
+        written = _tail(self.log_file, self._log_start_bytes)
+        if "Address already in use" in written:
+            return PortInUse(f"port {self._port} on 127.0.0.1 is taken")
+        fatal = re.findall(r"(?:FATAL|PANIC): *(.{1,200})", written)
+        return DatabaseUnavailable(
+            f"the embedded PostgreSQL did not start: {fatal[-1] if fatal else f'it ended with code {code}'}",
+            next_step=f"See {self.log_file}; free disk space, or restore the state directory from a backup.",
+            cause="embedded_start",
+        )
+
+    async def _prepare_database(self) -> None:
+        conninfo = _socket_options(self.socket_dir, self._port, "postgres").to_conninfo()
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+                found = await connection.execute("select 1 from pg_database where datname = %s", [DATABASE])
+                if await found.fetchone() is None:
+                    await connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
+                if self._tcp:
+                    change = sql.SQL("alter role {} password {}")
+                    await connection.execute(change.format(sql.Identifier(cluster.SUPERUSER), self._password))
+
+    async def _end_stale(self) -> None:
+        """A server whose owner was killed may still be shutting down, or hang."""
+        remnants = cluster.processes(self.data_dir)
+        for number, limit_s in ((signal.SIGINT, _STALE_STOP_S), (signal.SIGQUIT, _IMMEDIATE_STOP_S)):
+            await _end(remnants, number, limit_s)
+        await _end(remnants, signal.SIGKILL, _IMMEDIATE_STOP_S)
+        # With no server left, a pid that it names is by now another program's; PostgreSQL would refuse to start.
+        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+
+    async def _end_process(self, process: subprocess.Popen[bytes]) -> None:
+        remnants = cluster.processes(self.data_dir) if process.poll() is None else []
+        try:
+            for number, limit_s in ((signal.SIGINT, _FAST_STOP_S), (signal.SIGQUIT, _IMMEDIATE_STOP_S)):
+                if process.poll() is None:
+                    process.send_signal(number)
+                    await _wait_for_exit(process, limit_s)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                for remnant in remnants:
+                    with contextlib.suppress(psutil.Error):
+                        remnant.kill()
+                process.wait()
+
+    async def _keep_log_bounded(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_CHECK_S)
+            bound_log(self.log_file)
+
+    def _acquire_lock(self) -> None:
+        if self._lock is not None:
+            raise StateDirectoryError(f"the embedded PostgreSQL in {self.state_dir} is already started")
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(self.state_dir)
+        lock = os.open(self.state_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise StateDirectoryError(f"another process runs the embedded PostgreSQL in {self.state_dir}") from None
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _remove_socket_directory(self) -> None:
+        if self.socket_dir.parent != self.state_dir:
+            with contextlib.suppress(OSError):
+                self.socket_dir.rmdir()
+
+
+def running_options(state_dir: Path) -> DatabaseOptions | None:
+    """How to reach the server that another process runs in `state_dir`; None where none is ready."""
+    lines = _pid_file(state_dir.absolute() / "postgres")
+    if len(lines) <= _READY_LINE or lines[_READY_LINE].strip() != "ready" or not psutil.pid_exists(int(lines[0])):
+        return None
+    return _socket_options(Path(lines[4].strip()), int(lines[3]))
+
+
+def socket_directory(state_dir: Path) -> Path:
+    """Inside the state directory where its path is short and plain enough for a socket's address; else one of
+    its own under the system's temporary directory, the same at each call."""
+    inside = state_dir.absolute() / "postgres-socket"
+    name = len(os.fsencode(inside)) + len(f"/.s.PGSQL.{SOCKET_PORT:05d}")
+    # PostgreSQL splits its setting at commas and libpq takes a leading '@' for an abstract socket.
+    if name <= SOCKET_PATH_LIMIT_BYTES and re.fullmatch(r"/[\w./+-]+", str(inside), re.ASCII):
+        return inside
+    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"standfast-{os.geteuid()}-{digest}"
+
+
+def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+    """Move a log that has grown past `limit_bytes` to `.1` and begin it again; the server goes on writing to it."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size <= limit_bytes:
+            return
+        older = path.with_name(f"{path.name}.1")
+        cluster.replace_file(older, _tail(path, path.stat().st_size - limit_bytes))
+        os.truncate(path, 0)
+
+
+def _socket_options(socket_dir: Path, port: int, dbname: str = DATABASE) -> DatabaseOptions:
+    return DatabaseOptions(host=str(socket_dir), port=port, dbname=dbname, user=cluster.SUPERUSER)
+
+
+def _check_private(directory: Path) -> None:
+    found = directory.lstat()
+    if found.st_uid != os.geteuid() or directory.is_symlink():
+        raise StateDirectoryError(f"{directory} belongs to somebody else")
+    if found.st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def _pid_file(data_dir: Path) -> list[str]:
+    try:
+        return (data_dir / "postmaster.pid").read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _is_ready(data_dir: Path, pid: int) -> bool:
+    lines = _pid_file(data_dir)
+    return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() == "ready"
+
+
+def _tail(path: Path, offset: int) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, offset))
+        return file.read(LOG_LIMIT_BYTES).decode("utf-8", "replace")
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _end(processes: list[psutil.Process], number: signal.Signals, limit_s: float) -> None:
+    living = [process for process in processes if process.is_running()]
+    for process in living:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+    deadline = time.monotonic() + limit_s
+    while any(process.is_running() for process in living) and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_S)
+
+
+async def _wait_for_exit(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while process.poll() is None and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_S)
