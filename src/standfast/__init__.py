@@ -1,5 +1,51 @@
-"""Standfast keeps WhatsApp (Baileys) sessions standing when PostgreSQL falls."""
+"""Standfast keeps WhatsApp (Baileys) sessions standing when PostgreSQL falls.
 
+The Python API: `async with standfast.connect() as sf: await sf.send("company", "+7…", "hi")`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from standfast.errors import StandfastError
+    from standfast.service.client import Client, Sent, connect
+    from standfast.service.service import Service, ServiceOptions
+    from standfast.sessions.events import Event, Message
+    from standfast.settings import Settings, load_settings
 
 __version__ = version("standfast")
+__all__ = [
+    "Client",
+    "Event",
+    "Message",
+    "Sent",
+    "Service",
+    "ServiceOptions",
+    "Settings",
+    "StandfastError",
+    "connect",
+    "load_settings",
+]
+
+# Loaded when first used: `standfast --help` and small scripts need little of it.
+_HOMES = {
+    "Client": "service.client",
+    "Event": "sessions.events",
+    "Message": "sessions.events",
+    "Sent": "service.client",
+    "Service": "service.service",
+    "ServiceOptions": "service.service",
+    "Settings": "settings",
+    "StandfastError": "errors",
+    "connect": "service.client",
+    "load_settings": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'standfast' has no attribute {name!r}")
+    return getattr(import_module(f"standfast.{_HOMES[name]}"), name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,7 @@ class Client:
             self._subscribed = True
             await self._call("events.subscribe", {})
 
-    async def events(self, company: str | None = None) -> AsyncIterator[Event]:
+    async def events(self, company: str | None = None) -> AsyncGenerator[Event, None]:
         """Events of one company or of all, from now on, until the iteration is left or the service ends
         (`ServiceUnavailable`). A consumer that falls 10,000 events behind is told so by the same error."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_KEPT + 1)
@@ -91,7 +91,7 @@ class Client:
         finally:
             self._queues.remove(entry)
 
-    async def messages(self, company: str | None = None) -> AsyncIterator[Message]:
+    async def messages(self, company: str | None = None) -> AsyncGenerator[Message, None]:
         """Inbound messages of one company or of all, as they arrive; see `events` for its end."""
         async with contextlib.aclosing(self.events(company)) as events:
             async for event in events:

@@ -71,13 +71,13 @@ async def _shared_or_started(
     deadline = time.monotonic() + TURN_TIMEOUT_S
     while True:
         holder = state.holder()
-        if holder is None:
-            with contextlib.suppress(StateDirectoryError):
-                state.acquire(purpose)
-                stack.callback(state.release)
-                return (await stack.enter_async_context(EmbeddedServer(settings.state_dir))).options
-        elif holder.purpose == SERVICE_PURPOSE and (options := running_options(settings.state_dir)):
-            return options
+        if holder is None and state.try_acquire(purpose):
+            stack.callback(state.release)
+            return (await stack.enter_async_context(EmbeddedServer(settings.state_dir))).options
+        if holder and holder.purpose == SERVICE_PURPOSE:
+            options = running_options(settings.state_dir)
+            if options is not None:
+                return options
         if time.monotonic() > deadline:
             raise _never_our_turn(state, holder)
         await asyncio.sleep(_POLL_S)

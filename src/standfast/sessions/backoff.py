@@ -20,5 +20,5 @@ class Backoff:
 
     def delay_s(self, failures: int) -> float:
         """Seconds to wait after `failures` (≥ 1) failures in a row."""
-        delay = min(self.cap_s, self.base_s * 2 ** min(max(failures, 1) - 1, 16))
+        delay = min(self.cap_s, self.base_s * 2.0 ** min(max(failures, 1) - 1, 16))
         return delay * (1 + random.uniform(-self.jitter, self.jitter))

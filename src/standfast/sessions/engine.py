@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +80,7 @@ class Engine:
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._was_ready = False
         self.restarts = 0
         self.last_exit: str | None = None
@@ -112,7 +112,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Ask the host to end its sockets and leave; kill it after `stop_timeout_s`."""
-        self._stopping = True
+        self._stopping.set()
         if self._connection is not None and self._connection.is_open:
             with contextlib.suppress(ServiceUnavailable):
                 await self.request("host.shutdown", {}, timeout_s=self._options.stop_timeout_s)
@@ -164,16 +164,16 @@ class Engine:
         self._connection = None
         self._token = ""
         self._ready.clear()
-        if was_ready and not self._stopping:
+        if was_ready and not self._stopping.is_set():
             self._listener.host_lost(reason)
 
     async def _supervise(self) -> None:
         loop, failures = asyncio.get_running_loop(), 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             started = loop.time()
             self.last_exit = await self._run_once()
             self._detach(self.last_exit)
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             failures = 0 if loop.time() - started > self._options.steady_s else failures + 1
             delay = min(self._options.restart_cap_s, self._options.restart_base_s * 2 ** min(failures, 10))
@@ -231,10 +231,12 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, timeout_s: float) -> None:
-    for end in (lambda: None, process.terminate, process.kill):
+    ends: tuple[Callable[[], None] | None, ...] = (None, process.terminate, process.kill)
+    for end in ends:
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            end()
+            if end is not None:
+                end()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), timeout_s)
