@@ -70,17 +70,25 @@ class StateDirectory:
     def acquire(self, purpose: str = "service") -> None:
         """Prepare the directory and hold it until `release` or this process's end; remove stale sockets.
         Raises `StateDirectoryError` naming the process where another one holds it."""
+        if not self.try_acquire(purpose):
+            raise self._in_use()
+
+    def try_acquire(self, purpose: str = "service") -> bool:
+        """As `acquire`; False where another process holds the directory."""
         self.prepare()
         fd = self._open_lock()
         try:
-            if not _lock_within(fd, _LOCK_PATIENCE_S):
-                raise self._in_use()
-            _describe(fd, Holder(os.getpid(), purpose, time.strftime("%Y-%m-%dT%H:%M:%S%z")))
-            self._remove_stale_sockets()
-        except BaseException:
-            os.close(fd)
-            raise
-        self._lock_fd = fd
+            taken = _lock_within(fd, _LOCK_PATIENCE_S)
+            if taken:
+                _describe(fd, Holder(os.getpid(), purpose, time.strftime("%Y-%m-%dT%H:%M:%S%z")))
+                self._remove_stale_sockets()
+                self._lock_fd, fd = fd, -1
+        except OSError as error:
+            raise StateDirectoryError(f"{self.path} cannot be written: {error.strerror}") from error
+        finally:
+            if fd != -1:
+                os.close(fd)
+        return taken
 
     def release(self) -> None:
         """Let others have the directory. The lock file stays: removing it would let two hold it."""

@@ -9,7 +9,9 @@ import difflib
 import io
 import os
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dotenv.parser import parse_stream
@@ -27,14 +29,18 @@ _NEVER_SHOWN = frozenset(
 )
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None, *, dotenv: Path | None = None) -> Settings:
-    """The settings in force. `overrides` (by environment name) come from the command line; `dotenv` is `.env`
-    of the working directory unless named. Raises `SettingsError` naming every bad value."""
+COMMAND_LINE: ContextVar[Mapping[str, Any]] = ContextVar("COMMAND_LINE", default=MappingProxyType({}))
+"""What this invocation's options set, by environment name; None is not set."""
+
+
+def load_settings(*, dotenv: Path | None = None) -> Settings:
+    """The settings in force. `dotenv` is `.env` of the working directory unless named. Raises `SettingsError`
+    naming every bad value."""
     dotenv = Path(".env") if dotenv is None else dotenv
     layers: list[tuple[Source, Mapping[str, Any]]] = [
         (".env", _read_dotenv(dotenv)),
         ("environment", EnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=True)()),
-        ("command line", {name: value for name, value in (overrides or {}).items() if value is not None}),
+        ("command line", {name: value for name, value in COMMAND_LINE.get().items() if value is not None}),
     ]
     names = {name_of(field) for field in Settings.model_fields}
     values: dict[str, Any] = {}

@@ -38,6 +38,15 @@ def _dsn(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+_SERVER_FIELDS = (
+    "database_url",
+    "postgres_connection_string",
+    "postgres_host",
+    "postgres_port",
+    "postgres_database",
+    "postgres_user",
+    "postgres_password",
+)
 _CONNECTION_STRINGS = ("database_url", "postgres_connection_string", "sentry_dsn")
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -88,6 +97,7 @@ class Settings(BaseSettings):
 
     _sources: Mapping[str, Source] | None = PrivateAttr(None)
     _ignored: tuple[str, ...] = PrivateAttr(())
+    _always_embedded: bool = PrivateAttr(False)
 
     @classmethod
     def settings_customise_sources(
@@ -145,6 +155,14 @@ class Settings(BaseSettings):
         told._sources, told._ignored = sources, ignored  # noqa: SLF001 - its own copy
         return told
 
+    def for_simulator(self) -> Self:
+        """These settings with a state directory and an embedded database of their own, whatever server is
+        named: what happens in the simulator must never reach a real company."""
+        update = {**dict.fromkeys(_SERVER_FIELDS), "state_dir": self.state_dir / "simulator"}
+        apart = self.model_copy(update=update)
+        apart._always_embedded = True  # noqa: SLF001 - its own copy
+        return apart
+
     @property
     def sources(self) -> Mapping[str, Source]:
         """Where each setting's value came from, by its environment name."""
@@ -165,7 +183,7 @@ class Settings(BaseSettings):
     @property
     def database_is_embedded(self) -> bool:
         """Whether no server is named, so that Standfast runs PostgreSQL in its state directory."""
-        return not self._names_a_server() and not libpq_names_a_server()
+        return self._always_embedded or not (self._names_a_server() or libpq_names_a_server())
 
     def database_parameters(self) -> dict[str, str]:
         """libpq's parameters of the server that was named, the password among them; empty where libpq's own
@@ -181,9 +199,7 @@ class Settings(BaseSettings):
         ]
 
     def _names_a_server(self) -> bool:
-        parts = (self.postgres_host, self.postgres_port, self.postgres_database, self.postgres_user)
-        secrets = (self.database_url, self.postgres_connection_string, self.postgres_password)
-        return any(part is not None for part in (*parts, *secrets))
+        return any(getattr(self, field) is not None for field in _SERVER_FIELDS)
 
 
 def name_of(field: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SERVER_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 _URL_SCHEMES = ("postgresql", "postgres")
+_ENCODING = "has @ : / or % in its password: write them %40 %3A %2F %25, or use POSTGRES_PASSWORD"
 _PARTS = {
     "host": "POSTGRES_HOST",
     "port": "POSTGRES_PORT",
@@ -78,6 +79,8 @@ def _parse(dsn: str) -> dict[str, str]:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
+    if _is_split_by_its_password(dsn):
+        raise ValueError(_ENCODING)
     try:
         parsed = conninfo_to_dict(dsn)
     except ProgrammingError:  # its message repeats the string, password and all
@@ -92,10 +95,16 @@ def _reason(dsn: str) -> str:
     unknown = _unknown_query_names(dsn) if scheme else []
     if unknown:
         return f"has parameters that libpq does not know: {', '.join(unknown)}"
-    return (
-        "is neither a postgresql:// URL nor 'keyword=value' pairs as libpq reads them "
-        "(in a URL, characters such as @ : / % in a password are written %40 %3A %2F %25)"
-    )
+    return f"is neither a postgresql:// URL nor 'keyword=value' pairs as libpq reads them; if it {_ENCODING}"
+
+
+def _is_split_by_its_password(dsn: str) -> bool:
+    """Whether libpq would take a piece of an unencoded password for the host, and show it in its errors."""
+    scheme, found, rest = dsn.partition("://")
+    if not found or scheme not in _URL_SCHEMES:
+        return False
+    authority, _, path = rest.partition("?")[0].partition("/")
+    return authority.count("@") > 1 or "@" in path
 
 
 def _unknown_query_names(dsn: str) -> list[str]:

@@ -1,0 +1,47 @@
+"""How commands speak: people read stdout and stderr, programs read one JSON document on stdout.
+
+Invariant: with `--json`, stdout holds JSON and nothing else, also where the command fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from standfast.errors import StandfastError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def console() -> Console:
+    """stdout for people; never wraps or highlights, so that what it prints can be piped."""
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(document: Any, *, one_line: bool = False) -> None:
+    """One JSON document on stdout, at once; on one line where more may follow."""
+    option = orjson.OPT_APPEND_NEWLINE | (0 if one_line else orjson.OPT_INDENT_2)
+    sys.stdout.write(orjson.dumps(document, option=option).decode())
+    sys.stdout.flush()
+
+
+def print_error(error: StandfastError, *, as_json: bool) -> None:
+    """The error and its next step: two lines on stderr, or `{"error": …}` on stdout."""
+    if as_json:
+        print_json({"error": error.as_wire()})
+        return
+    sys.stderr.write(f"error: {error.message}\nnext: {error.next_step}\n")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: '154 kB'."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
