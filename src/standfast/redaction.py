@@ -11,7 +11,7 @@ from typing import Any
 
 MASK = "********"
 
-_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#:@]*):\S*@")
+_URL_PASSWORD = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/?#:@]*):[^\r\n]*@")
 _URL_KEY = re.compile(r"(?P<head>\bhttps?://)[^\s/?#:@]+@")
 _KEYWORD = re.compile(
     r"(?P<name>\b\w*(?:password|passwd|passfile|token|secret|pwd)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&'\"]+)",
