@@ -5,6 +5,8 @@ Invariant: auth state is removed only after it was exported and only where it is
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import structlog
@@ -30,3 +32,29 @@ class DatabaseRoster:
 
     async def want(self, company: Company, wanted: bool) -> None:
         await sessions_table.set_wanted(self._database, company, wanted)
+
+    async def linked(self, company: Company) -> None:
+        await sessions_table.set_linked(self._database, company)
+
+    async def unlinked(self, company: Company) -> None:
+        await sessions_table.set_unlinked(self._database, company)
+
+    async def prepare_pairing(self, company: Company) -> None:
+        creds = await self._store.load_creds(company)
+        if creds is None or not parse_creds(creds).is_paired:
+            return
+        if not await sessions_table.is_unlinked(self._database, company):
+            raise PairingFailed(
+                f"company {company!r} is paired already",
+                next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
+            )
+        folder = await self._archived(company, creds)
+        await self._store.remove(company)
+        log.info("dead auth state archived and removed", company=company, folder=str(folder))
+
+    async def _archived(self, company: Company, creds: bytes) -> Path:
+        """Export what is about to be removed, below the state directory."""
+        keys = await self._store.all_keys(company)
+        folder = self._archive / f"{company}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        await asyncio.to_thread(export_folder, folder, creds, keys)
+        return folder

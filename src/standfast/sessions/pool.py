@@ -55,6 +55,14 @@ class Roster(Protocol):
         """Remember whether the company's session is wanted."""
         ...
 
+    async def linked(self, company: Company) -> None:
+        """The company was paired; its session is wanted from now on."""
+        ...
+
+    async def unlinked(self, company: Company) -> None:
+        """WhatsApp said that the device was removed; the session is not wanted and the creds are dead."""
+        ...
+
     async def prepare_pairing(self, company: Company) -> None:
         """Make room for a new identity: archives and removes auth state that is dead. Raises
         `PairingFailed` where the company is paired and alive."""
@@ -233,7 +241,8 @@ class SessionPool:
 
     def _take_paired(self, session: Session, data: dict[str, Any]) -> None:
         session.paired(data.get("jid"), data.get("lid"))
-        self._spawn(self._want(session, True))
+        session.wanted = True
+        self._spawn(self._remember(session, self._roster.linked(session.company)))
         self._tell(session)
 
     def _take_open(self, session: Session, data: dict[str, Any]) -> None:
@@ -262,7 +271,9 @@ class SessionPool:
             self._reconnect_later(session)
         else:
             session.pairing = None
-            self._spawn(self._want(session, False if session.state is State.LOGGED_OUT else session.wanted))
+            if session.state is State.LOGGED_OUT:
+                session.wanted = False
+                self._spawn(self._remember(session, self._roster.unlinked(session.company)))
         self._tell(session)
 
     def _reconnect_later(self, session: Session) -> None:
@@ -342,13 +353,14 @@ class SessionPool:
 
     async def _want(self, session: Session, wanted: bool) -> None:
         session.wanted = wanted
+        await self._remember(session, self._roster.want(session.company, wanted))
+
+    async def _remember(self, session: Session, note: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._roster.want(session.company, wanted)
+            await note
         except StandfastError as error:
-            # The session itself does not depend on this row; it only decides what a restart starts.
-            log.warning(
-                "cannot remember whether a session is wanted", company=session.company, code=error.code
-            )
+            # The session itself does not depend on its row; it only decides what a restart starts.
+            log.warning("the roster was not written", company=session.company, code=error.code)
 
     def _known(self, company: Company) -> Session:
         return self._sessions.setdefault(company, Session(company))
