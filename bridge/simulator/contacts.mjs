@@ -54,7 +54,9 @@ export class Contact {
     this.#socket = socket
     socket.ev.on('creds.update', (update) => this.#auth.saveCreds(update))
     socket.ev.on('connection.update', (update) => socket === this.#socket && this.#onConnection(update))
-    socket.ev.on('messages.upsert', ({ messages }) => messages.forEach((message) => this.#onMessage(message)))
+    socket.ev.on('messages.upsert', ({ messages }) => {
+      for (const message of messages) this.#onMessage(message)
+    })
   }
 
   /** Resolves when the contact is logged in; rejects after 20 s. */

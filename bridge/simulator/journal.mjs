@@ -100,7 +100,7 @@ export class Journal {
 
   async #append(keys) {
     if (!keys.length) return
-    const text = keys.map((key) => encodeLine(key, this.#values.get(key)) + '\n').join('')
+    const text = keys.map((key) => `${encodeLine(key, this.#values.get(key))}\n`).join('')
     const present = keys.filter((key) => this.#values.has(key))
     await this.#file.appendFile(text)
     await this.#file.datasync()
@@ -139,7 +139,7 @@ export class Journal {
     const keys = [...this.#values.keys()]
     for (let at = 0; at < keys.length; at += WRITE_CHUNK_LINES) {
       const chunk = keys.slice(at, at + WRITE_CHUNK_LINES).filter((key) => this.#values.has(key))
-      await file.appendFile(chunk.map((key) => encodeLine(key, this.#values.get(key)) + '\n').join(''))
+      await file.appendFile(chunk.map((key) => `${encodeLine(key, this.#values.get(key))}\n`).join(''))
     }
     await file.sync()
     await rename(beside, this.#path)

@@ -3,9 +3,12 @@
  * Invariant: one connection a device; a newer login evicts the older one.
  */
 
+import { ackKey } from './queues.mjs'
 import { deviceKey } from './registry.mjs'
 import { lidJid, loginFailure, nowS, pnJid, SERVER, streamError } from './stanzas.mjs'
 
+/** A client that does not acknowledge its backlog gets live traffic unmarked after this time. */
+const BACKLOG_TIMEOUT_MS = 10_000
 const ROUTING_INFO = Buffer.from([8, 5, 8, 2])
 
 export class Logins {
@@ -62,10 +65,9 @@ export class Logins {
     if (connection.active || !connection.device) return
     const waiting = this.#queues.waiting(connection.device)
     connection.send(ib('offline_preview', countsOf(waiting)))
-    for (const [index, stanza] of waiting.entries()) {
-      connection.send({ ...stanza, attrs: { ...stanza.attrs, offline: String(index) } })
-      this.#stats.delivered_offline++
-    }
+    connection.backlog = new Set()
+    for (const stanza of waiting) this.#sendOffline(connection, stanza)
+    setTimeout(() => connection.backlog.clear(), BACKLOG_TIMEOUT_MS).unref()
     connection.active = true
     connection.send(ib('offline', { count: String(waiting.length) }))
     const routing = { tag: 'routing_info', attrs: {}, content: ROUTING_INFO }
@@ -81,9 +83,17 @@ export class Logins {
     this.#queues.put(device, stanza)
     const connection = this.connectionOf(device)
     if (!connection?.active) return void this.#stats.queued++
+    // Baileys handles offline stanzas one after the other beside live ones: a live one would overtake the backlog.
+    if (connection.backlog.size) return this.#sendOffline(connection, stanza)
     connection.send(stanza)
     this.#stats.delivered++
     if (stanza.tag === 'message' && this.#faults.take('duplicate', device.phone)) connection.send(stanza)
+  }
+
+  /** The client acknowledged what the key names; true where it was still waiting. */
+  acknowledge(connection, key) {
+    connection.backlog?.delete(key)
+    return this.#queues.acknowledge(connection.device, key)
   }
 
   /** The user removes the device in the phone: it is logged out now and refused from then on. */
@@ -104,6 +114,12 @@ export class Logins {
       if (!connection.active || !connection.watching.has(account.phone)) continue
       connection.send(devicesNotification(account, change, deviceId))
     }
+  }
+
+  #sendOffline(connection, stanza) {
+    connection.send({ ...stanza, attrs: { ...stanza.attrs, offline: String(connection.backlog.size) } })
+    connection.backlog.add(ackKey(stanza))
+    this.#stats.delivered_offline++
   }
 
   #evict(device) {

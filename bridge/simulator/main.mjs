@@ -7,6 +7,7 @@ import pino from 'pino'
 
 const EXIT_BAD_ARGUMENTS = 2
 const EXIT_PORT_IN_USE = 11
+const EXIT_STATE_IN_USE = 10
 const CLOSE_TIMEOUT_MS = 900
 const USAGE = 'usage: main.mjs --state DIR [--host 127.0.0.1] [--port 0] [--admin-port 0] [--exit-with-parent]'
 
@@ -57,6 +58,7 @@ function readArguments() {
 
 const settings = readArguments()
 const { Simulator } = await import('./simulator.mjs')
+const { StateInUseError } = await import('./state-lock.mjs')
 const simulator = new Simulator({ stateDir: settings.state, log })
 let closing = false
 
@@ -77,9 +79,11 @@ if (settings['exit-with-parent']) process.stdin.on('end', shutDown).on('error', 
 try {
   const { url, adminUrl, rootKey } = await simulator.start(settings)
   process.stdout.write(
-    JSON.stringify({ event: 'ready', url, admin: adminUrl, root_key: rootKey, pid: process.pid }) + '\n',
+    `${JSON.stringify({ event: 'ready', url, admin: adminUrl, root_key: rootKey, pid: process.pid })}\n`,
   )
 } catch (error) {
+  if (error instanceof StateInUseError) fail(EXIT_STATE_IN_USE, error.message)
+  await simulator.close().catch(() => {})
   if (error.code === 'EADDRINUSE')
     fail(EXIT_PORT_IN_USE, `port ${error.port} on ${settings.host} is in use; choose another port or 0 for a free one`)
   fail(1, `the simulator could not start: ${error.message}`)

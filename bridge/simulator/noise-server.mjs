@@ -105,6 +105,7 @@ export class ClientConnection {
   account = null
   device = null
   active = false
+  backlog = null
   delayMs = 0
   clientStatic = null
   watching = new Set()

@@ -15,15 +15,13 @@ const ANY_DEVICE = 'all linked devices'
 export class Relay {
   #registry
   #logins
-  #queues
   #groups
   #faults
   #stats
 
-  constructor({ registry, logins, queues, groups, faults, stats }) {
+  constructor({ registry, logins, groups, faults, stats }) {
     this.#registry = registry
     this.#logins = logins
-    this.#queues = queues
     this.#groups = groups
     this.#faults = faults
     this.#stats = stats
@@ -56,7 +54,7 @@ export class Relay {
 
   #consume(connection, key) {
     if (this.#faults.take('lose-acks', connection.account.phone)) return
-    if (this.#queues.acknowledge(connection.device, key)) this.#stats.acknowledged++
+    if (this.#logins.acknowledge(connection, key)) this.#stats.acknowledged++
   }
 
   #acknowledge(connection, node, extra) {

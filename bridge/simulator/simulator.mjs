@@ -22,6 +22,7 @@ import { Queries } from './queries.mjs'
 import { Queues } from './queues.mjs'
 import { Registry } from './registry.mjs'
 import { Relay } from './relay.mjs'
+import { claimState } from './state-lock.mjs'
 import { newStats } from './stats.mjs'
 
 export class Simulator {
@@ -30,6 +31,7 @@ export class Simulator {
   #server = null
   #admin = null
   #journal
+  #releaseState = null
   #rooms
 
   constructor({ stateDir, log }) {
@@ -41,6 +43,7 @@ export class Simulator {
   async start({ host, port, adminPort }) {
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 })
     await chmod(this.#stateDir, 0o700)
+    this.#releaseState = await claimState(this.#stateDir)
     this.#journal = await Journal.open(join(this.#stateDir, 'simulator.journal'), this.#log)
     const serverKeys = await this.#serverKeys()
     trustRootKey(serverKeys.root.public)
@@ -63,6 +66,7 @@ export class Simulator {
     await this.#server?.close()
     this.#journal?.put('clean', true)
     await this.#journal?.close()
+    await this.#releaseState?.()
   }
 
   async #serverKeys() {
@@ -84,7 +88,7 @@ export class Simulator {
     const groups = new Groups({ registry, logins, journal })
     const pairing = new Pairing({ registry, logins, journal, stats })
     const pairingCodes = new PairingCodes({ registry, pairing, faults, log })
-    const relay = new Relay({ registry, logins, queues, groups, faults, stats })
+    const relay = new Relay({ registry, logins, groups, faults, stats })
     const queries = new Queries({
       bundles: new Bundles({ registry, logins }),
       directory: new Directory({ registry }),

@@ -43,16 +43,18 @@ export class TestClient {
       waWebSocketUrl: this.simulator.url,
       logger: this.options.logger ?? quiet,
       generateHighQualityLinkPreview: false,
-      getMessage: async key => this.sent.get(key.id),
-      ...this.options.socket
+      getMessage: async (key) => this.sent.get(key.id),
+      ...this.options.socket,
     })
     this.socket = socket
     this.state = 'connecting'
-    socket.ev.on('creds.update', update => Object.assign(this.creds, update))
-    socket.ev.on('connection.update', update => socket === this.socket && this.#onConnection(update))
-    socket.ev.on('messages.upsert', ({ messages, type }) => messages.forEach(message => this.#onMessage(message, type)))
-    socket.ev.on('messages.update', updates => this.receipts.push(...updates))
-    socket.ev.on('message-receipt.update', updates => this.receipts.push(...updates))
+    socket.ev.on('creds.update', (update) => Object.assign(this.creds, update))
+    socket.ev.on('connection.update', (update) => socket === this.socket && this.#onConnection(update))
+    socket.ev.on('messages.upsert', ({ messages, type }) => {
+      for (const message of messages) this.#onMessage(message, type)
+    })
+    socket.ev.on('messages.update', (updates) => this.receipts.push(...updates))
+    socket.ev.on('message-receipt.update', (updates) => this.receipts.push(...updates))
     return this
   }
 
@@ -67,7 +69,10 @@ export class TestClient {
   }
 
   async send(to, text) {
-    const message = await this.socket.sendMessage(to.includes('@') ? to : `${to}@s.whatsapp.net`, { text, linkPreview: null })
+    const message = await this.socket.sendMessage(to.includes('@') ? to : `${to}@s.whatsapp.net`, {
+      text,
+      linkPreview: null,
+    })
     this.sent.set(message.key.id, message.message)
     return message.key.id
   }
@@ -81,7 +86,7 @@ export class TestClient {
 
   /** Texts from others, in the order Baileys gave them. */
   received(prefix = '') {
-    return this.texts.filter(text => text.startsWith(prefix))
+    return this.texts.filter((text) => text.startsWith(prefix))
   }
 
   #onConnection({ connection, qr, lastDisconnect }) {
@@ -104,15 +109,18 @@ export class TestClient {
   #keys() {
     const { values } = this
     return {
-      get: async (type, ids) => Object.fromEntries(ids.filter(id => values.has(`${type}/${id}`)).map(id => [id, values.get(`${type}/${id}`)])),
-      set: async data => {
+      get: async (type, ids) =>
+        Object.fromEntries(
+          ids.filter((id) => values.has(`${type}/${id}`)).map((id) => [id, values.get(`${type}/${id}`)]),
+        ),
+      set: async (data) => {
         for (const type in data) {
           for (const id in data[type]) {
             if (data[type][id]) values.set(`${type}/${id}`, data[type][id])
             else values.delete(`${type}/${id}`)
           }
         }
-      }
+      },
     }
   }
 }
