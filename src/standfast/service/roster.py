@@ -12,6 +12,9 @@ from pathlib import Path
 import structlog
 
 from standfast.authstate.company import Company
+from standfast.authstate.creds import parse_creds
+from standfast.authstate.multifile import export_folder
+from standfast.errors import PairingFailed
 from standfast.postgres import sessions_table
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore

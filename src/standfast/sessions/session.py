@@ -153,6 +153,11 @@ class Session:
         self.enter(State.CLOSED, reason)
         return Next.RECONNECT
 
+    def received(self, *, from_me: bool) -> None:
+        """Count a decrypted message."""
+        self.messages_received += not from_me
+        self.last_message_at = time.monotonic()
+
     def cancel_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
