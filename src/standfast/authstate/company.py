@@ -15,7 +15,7 @@ Company = NewType("Company", str)
 _PATTERN = re.compile(r"[A-Za-z0-9_-]{1,50}")
 
 
-def company_id(text: str) -> Company:
+def company_id(text: object) -> Company:
     """`text` as a checked company id. Raises `UsageError` unless it matches `[A-Za-z0-9_-]{1,50}`."""
     if not isinstance(text, str) or not _PATTERN.fullmatch(text):
         shown = repr(text)[:60]

@@ -5,25 +5,19 @@ Invariant: a directory under the cluster's name has come through initdb to its e
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from standfast.errors import DatabaseUnavailable, StateDirectoryError
-from standfast.postgres.binaries import EMBEDDED_MAJOR, embedded_binaries, launch_command, launch_environment
+from standfast.postgres.binaries import EMBEDDED_MAJOR, embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
+from standfast.postgres.processes import exited, spawn
 
 SUPERUSER = "standfast"
 _INITDB_TIMEOUT_S = 120.0
-_POLL_S = 0.02
 _INITDB_ARGS = (
     f"--username={SUPERUSER}",
     "--auth-local=trust",
@@ -80,7 +74,7 @@ def check(data_dir: Path) -> None:
     if version != str(EMBEDDED_MAJOR):
         raise StateDirectoryError(
             f"{data_dir} was made by PostgreSQL {version[:10]}; the embedded server is {EMBEDDED_MAJOR}",
-            next_step=f"Dump it with PostgreSQL {version[:10]}, move the directory away, start again and load the dump.",
+            next_step=f"Dump it with PostgreSQL {version[:10]}, move it away, start again and load the dump.",
         )
 
 
@@ -91,33 +85,26 @@ async def create(data_dir: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
     try:
         await _initdb(fresh)
-        fresh.rename(data_dir)
-        sync_directory(data_dir.parent)
+        _put_in_place(fresh, data_dir)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
 
 
+def _put_in_place(fresh: Path, data_dir: Path) -> None:
+    fresh.rename(data_dir)
+    sync_directory(data_dir.parent)
+
+
 def configure(data_dir: Path, *, socket_dir: Path, port: int, tcp: bool, durable: bool) -> None:
     text = _CONFIGURATION.format(
-        listen="127.0.0.1" if tcp else "", port=port, socket_dir=socket_dir, durable="on" if durable else "off"
+        listen="127.0.0.1" if tcp else "",
+        port=port,
+        socket_dir=socket_dir,
+        durable="on" if durable else "off",
     )
     replace_file(data_dir / "postgresql.conf", text)
     replace_file(data_dir / "pg_hba.conf", _HBA + (_HBA_TCP if tcp else ""))
-
-
-def processes(data_dir: Path) -> list[psutil.Process]:
-    """Every server process that works in `data_dir`: the postmaster and backends that it may have left."""
-    return list(_processes(str(data_dir.resolve())))
-
-
-def _processes(cwd: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            if process.name().startswith("postgres") and process.cwd() == cwd:
-                yield process
-        except psutil.Error:
-            continue
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -147,38 +134,25 @@ def namespace_refused() -> DatabaseUnavailable:
 
 
 async def _initdb(data_dir: Path) -> None:
-    command = launch_command(embedded_binaries() / "initdb", "-D", str(data_dir), *_INITDB_ARGS)
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=launch_environment(),
-            start_new_session=True,
+        process = spawn(
+            embedded_binaries() / "initdb", "-D", str(data_dir), *_INITDB_ARGS, output=output.fileno()
         )
         try:
-            code = await _exit_code(process, _INITDB_TIMEOUT_S)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if code == NAMESPACE_REFUSED:
+            if not await exited(process, _INITDB_TIMEOUT_S):
+                raise DatabaseUnavailable(
+                    f"initdb did not end within {_INITDB_TIMEOUT_S:g} s",
+                    next_step="Check the disk of the state directory.",
+                )
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode == NAMESPACE_REFUSED:
             raise namespace_refused()
-        if code != 0:
+        if process.returncode != 0:
             output.seek(0)
             raise _failed(output.read().decode("utf-8", "replace"))
-
-
-async def _exit_code(process: subprocess.Popen[bytes], timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
-    while (code := process.poll()) is None:
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable(
-                f"initdb did not end within {timeout_s:g} s", next_step="Check the disk of the state directory."
-            )
-        await asyncio.sleep(_POLL_S)
-    return code
 
 
 def _failed(output: str) -> DatabaseUnavailable:

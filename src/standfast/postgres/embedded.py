@@ -27,18 +27,19 @@ from psycopg import sql
 
 from standfast.errors import DatabaseUnavailable, PortInUse, StandfastError, StateDirectoryError
 from standfast.postgres import cluster
-from standfast.postgres.binaries import embedded_binaries, launch_command, launch_environment
+from standfast.postgres.binaries import embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.processes import end, exited, spawn, working_in
 
 DATABASE = "standfast"
 SOCKET_PORT = 5432
 SOCKET_PATH_LIMIT_BYTES = 100
 LOG_LIMIT_BYTES = 4_000_000
 _START_TIMEOUT_S = 60.0
-_FAST_STOP_S = 3.0
-_IMMEDIATE_STOP_S = 2.0
-_STALE_STOP_S = 10.0
+# SIGINT asks for a fast shutdown, SIGQUIT for an immediate one, after which the next start recovers.
+_STOP_STEPS = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.5))
+_STALE_STEPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0))
 _POLL_S = 0.02
 _LOG_CHECK_S = 30.0
 _READY_LINE = 7
@@ -70,6 +71,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._log_keeper: asyncio.Task[None] | None = None
+        self._log_start_bytes = 0
         self.socket_dir = socket_directory(self.state_dir)
 
     async def __aenter__(self) -> Self:
@@ -95,7 +97,11 @@ class EmbeddedServer:
     def tcp_options(self) -> DatabaseOptions:
         assert self._tcp, "the server was not asked to listen"
         return DatabaseOptions(
-            host="127.0.0.1", port=self._port, dbname=DATABASE, user=cluster.SUPERUSER, password=self._password
+            host="127.0.0.1",
+            port=self._port,
+            dbname=DATABASE,
+            user=cluster.SUPERUSER,
+            password=self._password,
         )
 
     async def start(self) -> DatabaseOptions:
@@ -139,18 +145,10 @@ class EmbeddedServer:
         bound_log(self.log_file)
 
     def _launch(self) -> None:
-        command = launch_command(embedded_binaries() / "postgres", "-D", str(self.data_dir))
         log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_start_bytes = os.fstat(log).st_size
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env=launch_environment(),
-                start_new_session=True,
-            )
+            self._process = spawn(embedded_binaries() / "postgres", "-D", str(self.data_dir), output=log)
         finally:
             os.close(log)
 
@@ -195,20 +193,17 @@ class EmbeddedServer:
 
     async def _end_stale(self) -> None:
         """A server whose owner was killed may still be shutting down, or hang."""
-        remnants = cluster.processes(self.data_dir)
-        for number, limit_s in ((signal.SIGINT, _STALE_STOP_S), (signal.SIGQUIT, _IMMEDIATE_STOP_S)):
-            await _end(remnants, number, limit_s)
-        await _end(remnants, signal.SIGKILL, _IMMEDIATE_STOP_S)
+        await end(working_in(self.data_dir), _STALE_STEPS)
         # With no server left, a pid that it names is by now another program's; PostgreSQL would refuse to start.
         (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
 
     async def _end_process(self, process: subprocess.Popen[bytes]) -> None:
-        remnants = cluster.processes(self.data_dir) if process.poll() is None else []
+        remnants = working_in(self.data_dir) if process.poll() is None else []
         try:
-            for number, limit_s in ((signal.SIGINT, _FAST_STOP_S), (signal.SIGQUIT, _IMMEDIATE_STOP_S)):
+            for number, limit_s in _STOP_STEPS:
                 if process.poll() is None:
                     process.send_signal(number)
-                    await _wait_for_exit(process, limit_s)
+                    await exited(process, limit_s)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -232,7 +227,9 @@ class EmbeddedServer:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise StateDirectoryError(f"another process runs the embedded PostgreSQL in {self.state_dir}") from None
+            raise StateDirectoryError(
+                f"another process runs the embedded PostgreSQL in {self.state_dir}"
+            ) from None
         self._lock = lock
 
     def _release_lock(self) -> None:
@@ -249,7 +246,11 @@ class EmbeddedServer:
 def running_options(state_dir: Path) -> DatabaseOptions | None:
     """How to reach the server that another process runs in `state_dir`; None where none is ready."""
     lines = _pid_file(state_dir.absolute() / "postgres")
-    if len(lines) <= _READY_LINE or lines[_READY_LINE].strip() != "ready" or not psutil.pid_exists(int(lines[0])):
+    if (
+        len(lines) <= _READY_LINE
+        or lines[_READY_LINE].strip() != "ready"
+        or not psutil.pid_exists(int(lines[0]))
+    ):
         return None
     return _socket_options(Path(lines[4].strip()), int(lines[3]))
 
@@ -311,19 +312,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-async def _end(processes: list[psutil.Process], number: signal.Signals, limit_s: float) -> None:
-    living = [process for process in processes if process.is_running()]
-    for process in living:
-        with contextlib.suppress(psutil.Error):
-            process.send_signal(number)
-    deadline = time.monotonic() + limit_s
-    while any(process.is_running() for process in living) and time.monotonic() < deadline:
-        await asyncio.sleep(_POLL_S)
-
-
-async def _wait_for_exit(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while process.poll() is None and time.monotonic() < deadline:
-        await asyncio.sleep(_POLL_S)

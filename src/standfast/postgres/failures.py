@@ -13,7 +13,9 @@ import psycopg
 
 from standfast.errors import DatabaseRejected, DatabaseUnavailable, StandfastError
 
-TRANSIENT_CAUSES = frozenset({"dns", "refused", "reset", "timeout", "shutdown", "starting", "too_many_connections"})
+TRANSIENT_CAUSES = frozenset(
+    {"dns", "refused", "reset", "timeout", "shutdown", "starting", "too_many_connections"}
+)
 
 
 class Cause(NamedTuple):
@@ -33,7 +35,7 @@ _RIGHTS = Cause(
     "rights",
     DatabaseRejected,
     "the PostgreSQL account lacks a right",
-    "GRANT the account what is missing: it reads and writes whatsapp_* and standfast_* and, to migrate, creates tables.",
+    "GRANT it what is missing: it reads and writes whatsapp_* and standfast_* and, to migrate, creates tables.",
 )
 _ACCESS = Cause(
     "access",
@@ -150,7 +152,12 @@ _POOLER = Cause(
     "a proxy before PostgreSQL shares connections between transactions",
     "Turn transaction pooling on in Standfast's settings, or connect to PostgreSQL itself.",
 )
-_OTHER = Cause("rejected", DatabaseRejected, "PostgreSQL refused the statement", "See the server's log for the statement.")
+_OTHER = Cause(
+    "rejected",
+    DatabaseRejected,
+    "PostgreSQL refused the statement",
+    "See the server's log for the statement.",
+)
 
 _BY_STATE = {
     "25006": _READ_ONLY,
@@ -194,10 +201,19 @@ _BY_TEXT = (
     (_STARTING, r"starting up|in recovery mode|not yet accepting|hot standby mode is disabled"),
     (_SHUTDOWN, r"shutting down|terminating connection|crash of another server process"),
     (_READ_ONLY, r"session is read-only|server is in hot standby mode|server is not in hot standby"),
-    (_REFUSED, r"Connection refused|No such file or directory|is the server running|No route to host|unreachable"),
+    (
+        _REFUSED,
+        r"Connection refused|No such file or directory|is the server running|No route to host|unreachable",
+    ),
     (_TIMEOUT, r"timeout expired|timed out|timeout"),
-    (_DNS, r"Name or service not known|name resolution|could not translate host|nodename nor servname|resolve"),
-    (_RESET, r"closed the connection|reset by peer|Broken pipe|socket closed|connection is (closed|lost)|EOF"),
+    (
+        _DNS,
+        r"Name or service not known|name resolution|could not translate host|nodename nor servname|resolve",
+    ),
+    (
+        _RESET,
+        r"closed the connection|reset by peer|Broken pipe|socket closed|connection is (closed|lost)|EOF",
+    ),
 )
 
 
@@ -249,7 +265,9 @@ def _cause_of_text(error: Exception) -> Cause:
     if isinstance(error, psycopg.DataError):
         return _VALUE
     # In another language, or unheard of: what cannot be told is an outage, never an absence.
-    return _RESET if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError) else _OTHER
+    return (
+        _RESET if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError) else _OTHER
+    )
 
 
 def _raised(

@@ -49,7 +49,9 @@ class DatabaseOptions:
         own = {name: getattr(self, name) for name in ("host", "port", "dbname", "user", "password")}
         merged = {**{name: value for name, value in own.items() if value is not None}, **given}
         _check_ports(merged)
-        return self._defaults() | merged | {"client_encoding": "UTF8", "options": self._session_options(merged)}
+        return (
+            self._defaults() | merged | {"client_encoding": "UTF8", "options": self._session_options(merged)}
+        )
 
     def to_conninfo(self) -> str:
         """The whole as one libpq connection string; it holds the password."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import select
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -147,7 +147,9 @@ class Database:
         return await self._observed(statement.name, run)
 
     @contextlib.asynccontextmanager
-    async def transaction(self, name: str, timeout_s: float) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
+    async def transaction(
+        self, name: str, timeout_s: float
+    ) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
         """One transaction over several statements that must end within `timeout_s`; never retried.
         Committed when the block ends, rolled back when it raises."""
         start = time.perf_counter()
@@ -163,16 +165,15 @@ class Database:
         finally:
             self._report(name, start, 0, outcome, 0)
 
-    async def _observed(
-        self, name: str, run: Callable[[BoundedConnection], Any]
-    ) -> Any:
+    async def _observed(self, name: str, run: Callable[[BoundedConnection], Awaitable[tuple[T, int]]]) -> T:
         start = time.perf_counter()
+        limit_s = self.options.statement_timeout_s + _SERVER_GRACE_S
         retries = rows = 0
         outcome = "failed"
 
-        async def attempt() -> Any:
+        async def attempt() -> T:
             nonlocal rows
-            async with self._connection(self.options.statement_timeout_s + _SERVER_GRACE_S, name) as connection:
+            async with self._connection(limit_s, name) as connection:
                 result, rows = await run(connection)
             return result
 
@@ -181,7 +182,9 @@ class Database:
             retries += 1
 
         try:
-            result = await retried(attempt, is_transient, budget_s=self.options.statement_timeout_s, on_retry=count)
+            result = await retried(
+                attempt, is_transient, budget_s=self.options.statement_timeout_s, on_retry=count
+            )
             outcome = "ok"
             return result
         except StandfastError as error:
@@ -242,7 +245,11 @@ class Database:
 
     def _checkout_limit_s(self) -> float:
         # The first of several hosts may take its whole connect timeout before the next one is tried.
-        return self.options.checkout_timeout_s + self.options.connect_deadline_s() - self.options.connect_timeout_s
+        return (
+            self.options.checkout_timeout_s
+            + self.options.connect_deadline_s()
+            - self.options.connect_timeout_s
+        )
 
     def _checkout_timed_out(self, limit_s: float) -> DatabaseUnavailable:
         if self._busy >= self.options.max_connections:

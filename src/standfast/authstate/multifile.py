@@ -1,0 +1,232 @@
+"""Auth state as a folder in Baileys' multi-file layout, out and in again without loss.
+
+Invariant: a folder is written beside and renamed, so it is there whole or not at all; what is read is checked file by
+file, and a file that cannot be read is an error, never a missing key.
+
+Beside Baileys' files stands `standfast-index.json`: which type and id each file holds, and its checksum. With it every
+id returns exactly as it was. Plain Baileys may use the folder meanwhile: files that it changed, added or deleted since
+are taken as they are now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from standfast.authstate.buffer_json import canonical_json
+from standfast.authstate.creds import parse_creds
+from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
+from standfast.errors import AuthStateCorrupt, UsageError
+
+_FORMAT = "standfast-multifile"
+_VERSION = 1
+_FILE_LIMIT_BYTES = 64 * 1024 * 1024
+
+Keys = Mapping[str, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a folder holds. The counts compare it with its index; without one, all is `added`."""
+
+    creds: bytes = field(repr=False)
+    keys: dict[str, dict[str, bytes]] = field(repr=False)
+    changed: int = 0
+    added: int = 0
+    deleted: int = 0
+
+    @property
+    def key_count(self) -> int:
+        return sum(map(len, self.keys.values()))
+
+
+def export_folder(directory: Path, creds: bytes, keys: Keys, *, overwrite: bool = False) -> int:
+    """Write `creds` and `keys` as `directory` (made; its parent must exist); how many files that took.
+
+    A directory that holds something is refused, except an earlier export where `overwrite` is set.
+    """
+    parse_creds(creds)
+    directory = directory.absolute()
+    _check_target(directory, overwrite=overwrite)
+    files = dict(_files(creds, keys))
+    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
+    try:
+        for name, content in files.items():
+            _write(fresh / name, content)
+        _sync(fresh)
+        _swap(fresh, directory)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return len(files)
+
+
+def import_folder(directory: Path) -> Folder:
+    """Everything in `directory`, in canonical form. `UsageError` where it is no such folder, `AuthStateCorrupt` naming
+    the file that is damaged."""
+    names = _names(directory)
+    if CREDS not in names:
+        raise AuthStateCorrupt(
+            f"{directory} has no {CREDS}",
+            next_step="Name the folder that useMultiFileAuthState was given; without its creds.json pair anew.",
+        )
+    creds = _read(directory / CREDS)
+    _checked_creds(directory, creds)
+    index = _index(directory) if INDEX in names else {}
+    types = {entry["type"] for entry in index.values()}
+    keys: dict[str, dict[str, bytes]] = {}
+    changed = added = 0
+    for name in names - {CREDS, INDEX}:
+        key_type, key_id = _key(directory, name, index, types)
+        raw = _read(directory / name)
+        keys.setdefault(key_type, {})[key_id] = raw
+        added += name not in index
+        changed += name in index and index[name]["sha256"] != _digest(raw)
+    return Folder(creds, keys, changed, added, len(index.keys() - names))
+
+
+def _files(creds: bytes, keys: Keys) -> Iterator[tuple[str, bytes]]:
+    yield CREDS, canonical_json(creds)
+    index: dict[str, dict[str, str]] = {}
+    for key_type, key_id in sorted((key_type, key_id) for key_type, ids in keys.items() for key_id in ids):
+        name = file_name(key_type, key_id)
+        if name is None or name in index:
+            # Two ids of one name, or a name that no file can have: Baileys could not keep them either. The index can.
+            name = f"standfast-{len(index)}{SUFFIX}"
+        content = _canonical(keys[key_type][key_id], f"the {key_type} key of {masked(name)}")
+        index[name] = {"type": key_type, "id": key_id, "sha256": _digest(content)}
+        yield name, content
+    yield INDEX, json.dumps({"format": _FORMAT, "version": _VERSION, "files": index}, indent=1).encode()
+
+
+def _key(
+    directory: Path, name: str, index: Mapping[str, Mapping[str, str]], types: set[str]
+) -> tuple[str, str]:
+    entry = index.get(name)
+    if entry is not None:
+        return entry["type"], entry["id"]
+    found = key_of_name(name, types)
+    if found is None:
+        raise UsageError(
+            f"{masked(name)} in {directory} is not a file of Baileys' multi-file layout",
+            next_step="Name a folder that useMultiFileAuthState or 'standfast export' wrote, and move other files out.",
+        )
+    return found
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        entries = list(directory.iterdir())
+    except FileNotFoundError:
+        raise UsageError(f"{directory} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be read as a folder: {error.strerror}") from None
+    # A file manager leaves hidden files; Baileys writes none.
+    return {entry.name for entry in entries if not entry.name.startswith(".")}
+
+
+def _index(directory: Path) -> dict[str, dict[str, str]]:
+    try:
+        document = json.loads((directory / INDEX).read_bytes())
+        files = document["files"]
+        known = document["format"] == _FORMAT and document["version"] == _VERSION
+        whole = all(
+            isinstance(entry[part], str) for entry in files.values() for part in ("type", "id", "sha256")
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known = whole = False
+        files = {}
+    if not (known and whole):
+        raise AuthStateCorrupt(
+            f"{INDEX} in {directory} is damaged or of another version",
+            next_step=f"Take the folder from a backup, or remove {INDEX}: without it the known key types are read.",
+        )
+    return dict(files)
+
+
+def _read(path: Path) -> bytes:
+    """A file's JSON in canonical form."""
+    try:
+        if path.stat().st_size > _FILE_LIMIT_BYTES:
+            raise AuthStateCorrupt(f"{masked(path.name)} in {path.parent} is larger than any auth state")
+        raw = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"{masked(path.name)} in {path.parent} cannot be read: {error.strerror}") from None
+    return _canonical(raw, f"{masked(path.name)} in {path.parent}")
+
+
+def _canonical(raw: bytes, what: str) -> bytes:
+    try:
+        return canonical_json(raw)
+    except AuthStateCorrupt as error:
+        raise AuthStateCorrupt(f"{what}: {error.message}") from None
+
+
+def _checked_creds(directory: Path, creds: bytes) -> None:
+    try:
+        parse_creds(creds)
+    except AuthStateCorrupt as error:
+        raise AuthStateCorrupt(f"{CREDS} in {directory}: {error.message}") from None
+
+
+def _check_target(directory: Path, *, overwrite: bool) -> None:
+    if not directory.parent.is_dir():
+        raise UsageError(f"{directory.parent} is not a folder", next_step="Make it first.")
+    if not directory.exists() and not directory.is_symlink():
+        return
+    if directory.is_symlink() or not directory.is_dir():
+        raise UsageError(f"{directory} exists and is not a folder")
+    if not any(directory.iterdir()):
+        return
+    if not (directory / INDEX).is_file():
+        raise UsageError(
+            f"{directory} is not empty and no export of Standfast",
+            next_step="Name a folder that does not exist yet.",
+        )
+    if not overwrite:
+        raise UsageError(
+            f"{directory} holds an export already", next_step="Name another folder, or ask to overwrite."
+        )
+    _index(directory)
+
+
+def _swap(fresh: Path, directory: Path) -> None:
+    older = fresh.with_name(fresh.name.replace(".new-", ".old-"))
+    replaced = directory.exists()
+    if replaced:
+        directory.rename(older)
+    try:
+        fresh.rename(directory)
+    except BaseException:
+        if replaced:
+            older.rename(directory)
+        raise
+    _sync(directory.parent)
+    if replaced:
+        shutil.rmtree(older)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  # pathlib cannot open a descriptor
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
