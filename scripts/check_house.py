@@ -46,7 +46,7 @@ def readable(paths: list[Path]) -> Iterator[tuple[Path, str]]:
     for path in paths:
         content = path.read_bytes()
         if b"\0" not in content:
-            yield path, content.decode("utf-8")
+            yield path, content.decode("utf-8", "replace")
 
 
 def too_long(texts: dict[Path, str]) -> Breaches:
