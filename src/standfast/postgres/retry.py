@@ -5,6 +5,7 @@ Invariant: at most three retries, after 100, 200 and 400 ms, and none starts whe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -26,17 +27,19 @@ async def retried(
 ) -> T:
     """The result of `call`, or its last failure. A call that ran into a long timeout has used up `budget_s`
     and is not repeated: its caller learns of the outage within seconds."""
+    start = time.monotonic()
     try:
         return await call()
     except Exception as error:
-        if not may_retry(error):
+        left_s = budget_s - (time.monotonic() - start)
+        if left_s <= 0 or not may_retry(error):
             raise
         first = error
     # The loop's first turn stands for the call above: setting stamina up costs 20 µs, too much for each read.
     async for attempt in stamina.retry_context(
         on=may_retry,
         attempts=RETRIES + 1,
-        timeout=budget_s,
+        timeout=left_s,
         wait_initial=FIRST_WAIT_S,
         wait_max=LONGEST_WAIT_S,
         wait_jitter=0,
