@@ -109,7 +109,7 @@ test('records that only look like bytes stay records', () => {
 test('requests are answered in any order, each to its caller', async (t) => {
   const { gateway, wire } = await gatewayAndWire(t)
   await wire.request('auth.open', { company: 'a', pair: true })
-  gateway.before = async (method, params) => {
+  gateway.before = async (_, params) => {
     if (params.ids?.[0] === 'slow') await until(() => gateway.calls.some((c) => c.params.ids?.[0] === 'q'), 'q')
   }
   gateway.company('b')
