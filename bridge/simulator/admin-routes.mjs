@@ -2,10 +2,11 @@
  * Owns: the paths of the admin API and the checks of what they are given.
  * Invariant: a handler sees only values that were checked.
  */
+import { createRequire } from 'node:module'
 import { AdminError } from './admin-errors.mjs'
 import { isGroupJid, lidJid, pnJid } from './stanzas.mjs'
 
-const VERSION = '0.1.0'
+const { version: VERSION } = createRequire(import.meta.url)('../package.json')
 const PHONE = /^[1-9]\d{6,14}$/
 const MAX_TEXT_CHARS = 16_384
 const BEHAVIOURS = ['echo', 'talk', 'silent']

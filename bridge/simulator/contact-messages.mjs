@@ -1,6 +1,7 @@
 /**
  * Owns: the texts one contact decrypted, numbered, and what it could not decrypt.
- * Invariant: a message that was decrypted after a retry no longer counts as undecryptable.
+ * Invariant: a message stands here once, however often Baileys yields it; one that was decrypted after a retry no
+ * longer counts as undecryptable.
  */
 import { proto } from 'baileys'
 import { isGroupJid } from './stanzas.mjs'
@@ -13,6 +14,7 @@ export class ContactMessages {
   #journal
   #prefix
   #messages = []
+  #ids = new Set()
   #unread = new Set()
   #nextSeq = 1
 
@@ -21,6 +23,7 @@ export class ContactMessages {
     this.#prefix = `message/${phone}/`
     for (const [, message] of journal.entries(this.#prefix)) this.#messages.push(message)
     this.#messages.sort((a, b) => a.seq - b.seq)
+    for (const { id } of this.#messages) this.#ids.add(id)
     this.#nextSeq = (this.#messages.at(-1)?.seq ?? 0) + 1
   }
 
@@ -36,7 +39,7 @@ export class ContactMessages {
     return this.#messages.filter((message) => message.seq > seq)
   }
 
-  /** Records what came from others; the text where there is one, otherwise null. */
+  /** Records what came from others; the text where there is a new one, otherwise null. */
   record({ key, message, messageStubType, messageTimestamp }) {
     if (key.fromMe) return null
     const text = message?.conversation || message?.extendedTextMessage?.text
@@ -45,6 +48,7 @@ export class ContactMessages {
       return null
     }
     this.#unread.delete(key.id)
+    if (this.#ids.has(key.id)) return null
     this.#keep({ seq: this.#nextSeq++, id: key.id, ...partiesOf(key), text, timestamp: Number(messageTimestamp) })
     return text
   }
@@ -55,8 +59,12 @@ export class ContactMessages {
 
   #keep(message) {
     this.#messages.push(message)
+    this.#ids.add(message.id)
     this.#journal.put(this.#journalKey(message.seq), message)
-    if (this.#messages.length > KEPT) this.#journal.delete(this.#journalKey(this.#messages.shift().seq))
+    if (this.#messages.length <= KEPT) return
+    const oldest = this.#messages.shift()
+    this.#ids.delete(oldest.id)
+    this.#journal.delete(this.#journalKey(oldest.seq))
   }
 
   #journalKey(seq) {

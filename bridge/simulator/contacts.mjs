@@ -2,6 +2,7 @@
  * Owns: the contacts, which are real Baileys clients inside this process, and what they do with messages.
  * Invariant: a contact answers only what it decrypted, and never an answer of another echo.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import makeWASocket from 'baileys'
 import { AdminError } from './admin-errors.mjs'
 import { ContactAuth } from './contact-auth.mjs'
@@ -9,6 +10,7 @@ import { ContactMessages } from './contact-messages.mjs'
 import { pnJid } from './stanzas.mjs'
 
 const OPEN_TIMEOUT_MS = 20_000
+const STOP_TIMEOUT_MS = 500
 const SEND_TIMEOUT_MS = 15_000
 const FIRST_RETRY_MS = 250
 const MAX_RETRY_MS = 5_000
@@ -24,7 +26,6 @@ export class Contact {
   #retryMs = FIRST_RETRY_MS
   #retryTimer = null
   #talkTimer = null
-  #talkCount = 0
   #sent = new Map()
   #openWaiters = []
   state = 'connecting'
@@ -98,13 +99,15 @@ export class Contact {
     this.state = 'stopped'
     clearTimeout(this.#retryTimer)
     clearInterval(this.#talkTimer)
-    await this.#socket?.end(undefined)
+    // A stalled connection never answers the close; it ends with the server.
+    await Promise.race([this.#socket?.end(undefined), delay(STOP_TIMEOUT_MS, undefined, { ref: false })])
     this.#socket = null
   }
 
   forget() {
     this.#auth.remove()
     this.messages.remove()
+    this.#rooms.journal.delete(`talked/${this.#settings.phone}`)
   }
 
   #onConnection({ connection, qr, lastDisconnect }) {
@@ -144,7 +147,10 @@ export class Contact {
 
   #talk() {
     if (this.state !== 'open') return
-    this.send(this.#settings.peer, `message ${++this.#talkCount}`).catch((error) => this.#reportFailure(error))
+    const { phone, peer } = this.#settings
+    const number = (this.#rooms.journal.get(`talked/${phone}`) ?? 0) + 1
+    this.#rooms.journal.put(`talked/${phone}`, number)
+    this.send(peer, `message ${number}`).catch((error) => this.#reportFailure(error))
   }
 
   #reportFailure(error) {

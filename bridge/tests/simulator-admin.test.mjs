@@ -58,9 +58,18 @@ test('a talking contact sends numbered texts, and a contact sends what it is tol
   assert.equal((await simulator.call('GET', `/contacts/${TALKER}/messages`)).status, 404)
 })
 
+test('a contact lists and answers a message once, though it was delivered twice', async () => {
+  await simulator.must('POST', '/faults', { kind: 'duplicate', phone: ECHO, count: 3 })
+  for (const number of [1, 2, 3]) await alice.send(ECHO, `copied ${number}`)
+  await eventually(() => alice.received('echo: copied').length >= 3, 'three answers')
+  const texts = (await messagesOf(ECHO)).map(({ text }) => text).filter((text) => text.startsWith('copied'))
+  assert.deepEqual(texts, ['copied 1', 'copied 2', 'copied 3'])
+})
+
 test('contacts come back after a restart and after SIGKILL, and lose nothing that is sent after', async () => {
   for (const signal of ['SIGTERM', 'SIGKILL']) {
-    await simulator.kill(signal)
+    const { code, ms } = await simulator.kill(signal)
+    if (signal === 'SIGTERM') assert.deepEqual([code, ms < 1_000], [0, true])
     await alice.whenClosed()
     await simulator.start()
     alice.connect()

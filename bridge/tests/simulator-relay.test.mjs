@@ -156,6 +156,7 @@ test("a second device of the sender sees what the first one sent, in the recipie
     'the copy',
   )
   assert.equal(message.key.fromMe, true)
+  assert.equal(message.key.remoteJid, boris.creds.me.lid.replace(':1@', '@'))
   assert.equal(message.key.remoteJidAlt, `${BORIS}@s.whatsapp.net`)
   await boris.send(ALICE, 'for both devices')
   await eventually(() => alice.received('for both').length && tablet.received('for both').length, 'both devices')
@@ -183,6 +184,8 @@ test('queries of Baileys are answered: who is on WhatsApp, privacy, pictures, bl
   const [known] = await alice.socket.onWhatsApp(BORIS)
   assert.deepEqual(known, { jid: `${BORIS}@s.whatsapp.net`, exists: true })
   assert.deepEqual(await alice.socket.onWhatsApp('79990099999'), [])
+  await simulator.must('POST', '/phones', { phone: '79990099999' })
+  assert.equal((await alice.socket.onWhatsApp('79990099999'))[0].exists, true)
   assert.equal((await alice.socket.fetchPrivacySettings(true)).readreceipts, 'all')
   assert.deepEqual(await alice.socket.fetchBlocklist(), [])
   await assert.rejects(alice.socket.profilePictureUrl(`${BORIS}@s.whatsapp.net`), /item-not-found/)
