@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import typer
 
 from standfast import __version__
@@ -21,24 +18,15 @@ from standfast.cli.context import Terminated
 from standfast.errors import BY_CODE, DatabaseUnavailable, StandfastError
 from standfast.settings import Settings
 from standfast.settings.model import name_of
+from tests.cli_support import own_surroundings
 
 LEAVES = sorted(BY_CODE.values(), key=lambda cls: cls.exit_code)
 
 
 @pytest.fixture(autouse=True)
-def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No settings but the test's own; the root logger is given back as it was."""
-    for name in tuple(os.environ):
-        if name.startswith(("PG", "POSTGRES_", "STANDFAST_")) or name in map(name_of, Settings.model_fields):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("STANDFAST_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    with own_surroundings(monkeypatch, tmp_path):
+        yield
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def _print_plan(plan: MigrationPlan, *, dry_run: bool) -> None:
 
 
 def _print_stats(out: Console, found: Statistics) -> None:
-    whose = found.company or f"{found.companies} companies"
+    whose = found.company or ("1 company" if found.companies == 1 else f"{found.companies:,} companies")
     out.print(f"{whose}: {found.records:,} records ({found.creds:,} creds, {found.keys:,} keys)\n")
     types = _table("key type", "keys", "size")
     for key_type, count in found.keys_by_type.items():
