@@ -49,6 +49,12 @@ def database_options(postgres_server: EmbeddedServer, migrated_template: str) ->
 
 
 @pytest.fixture
+def tcp_options(postgres_server: EmbeddedServer, database_options: DatabaseOptions) -> DatabaseOptions:
+    """The same database by 127.0.0.1 with a password: where a proxy can stand between."""
+    return replace(postgres_server.tcp_options, dbname=database_options.dbname)
+
+
+@pytest.fixture
 def bare_database_options(postgres_server: EmbeddedServer) -> Iterator[DatabaseOptions]:
     """How to reach a database that holds nothing at all."""
     yield from _cloned(postgres_server, "template1")

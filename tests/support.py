@@ -10,6 +10,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from standfast.errors import DatabaseUnavailable
+from standfast.postgres.pool import Database
+
 T = TypeVar("T")
 
 
@@ -39,6 +42,14 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: floa
             return
         assert time.monotonic() < deadline, f"not so within {timeout_s:g} s"
         await asyncio.sleep(0.01)
+
+
+async def works(database: Database) -> bool:
+    try:
+        await database.ping()
+    except DatabaseUnavailable:
+        return False
+    return True
 
 
 def buffer(data: bytes) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -215,24 +217,36 @@ async def test_a_write_that_was_given_up_never_lands_after_a_later_one(
     options = replace(database_options, max_connections=1, statement_timeout_s=0.4)
     async with Database(options) as stalled, Database(database_options) as observer:
         store = PostgresAuthStore(stalled)
-        await observer.fetch(sql("create table unguarded (id int)"))
         await store.set_keys(ACME, {"session": {"1": b'"first"', "gone": b"1"}})
-        for write in ("guarded", "plain"):
-            pid = (await stalled.fetch(sql("select pg_backend_pid()")))[0][0]
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                with pytest.raises(DatabaseUnavailable):
-                    if write == "guarded":
-                        await store.set_keys(ACME, {"session": {"1": b'"late"', "gone": b"1"}})
-                    else:
-                        await stalled.fetch(sql("insert into unguarded values (1)"))
-                await store.set_keys(ACME, {"session": {"1": b'"later"', "gone": None}})
-            finally:
-                os.kill(pid, signal.SIGCONT)
-            await until(lambda pid=pid: _gone(observer, pid))
+        async with stopped_backend(stalled, observer):
+            with pytest.raises(DatabaseUnavailable):
+                await store.set_keys(ACME, {"session": {"1": b'"late"', "gone": b"1"}})
+            await store.set_keys(ACME, {"session": {"1": b'"later"', "gone": None}})
         assert await store.get_keys(ACME, "session", ["1", "gone"]) == {"1": b'"later"'}
-        # The hazard is real: the statement without a guard was executed after its client had given up.
+
+
+async def test_the_hazard_of_writes_that_come_late_is_real(database_options: DatabaseOptions) -> None:
+    """Without the store's guard, a statement is executed after its client has given up: the test above can fail."""
+    options = replace(database_options, max_connections=1, statement_timeout_s=0.4)
+    async with Database(options) as stalled, Database(database_options) as observer:
+        await observer.fetch(sql("create table unguarded (id int)"))
+        async with stopped_backend(stalled, observer):
+            with pytest.raises(DatabaseUnavailable):
+                await stalled.fetch(sql("insert into unguarded values (1)"))
+            assert await observer.fetch(sql("select count(*) from unguarded")) == [(0,)]
         assert await observer.fetch(sql("select count(*) from unguarded")) == [(1,)]
+
+
+@contextlib.asynccontextmanager
+async def stopped_backend(database: Database, observer: Database) -> AsyncIterator[None]:
+    """The only backend of `database` does not run within the block; after it, what waited for it has been executed."""
+    pid = (await database.fetch(sql("select pg_backend_pid()")))[0][0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: _gone(observer, pid))
 
 
 async def _gone(observer: Database, pid: int) -> bool:
@@ -244,18 +258,21 @@ async def test_an_answer_that_was_lost_is_not_a_second_write(
 ) -> None:
     """The connection breaks after the commit: the retry finds the write applied and returns the same count."""
     tcp = replace(postgres_server.tcp_options, dbname=database_options.dbname, max_connections=1)
-    async with Proxy.before("127.0.0.1", tcp.port or 0) as proxy, Database(database_options) as observer:
-        async with Database(replace(tcp, port=proxy.port)) as database:
-            store = PostgresAuthStore(database)
-            await store.set_keys(ACME, {"session": {"1": b"1", "2": b"2"}})
-            proxy.mute = True
-            clearing = asyncio.create_task(store.clear_keys(ACME))
-            await until(lambda: _empty(observer))
-            await observer.fetch(sql("insert into whatsapp_keys values ($1, 'session', '9', '9')"), [ACME])
-            proxy.mute = False
-            await proxy.cut()
-            assert await clearing == 2
-            assert await value_of(store, "session", "9") == 9
+    async with (
+        Proxy.before("127.0.0.1", tcp.port or 0) as proxy,
+        Database(database_options) as observer,
+        Database(replace(tcp, port=proxy.port)) as database,
+    ):
+        store = PostgresAuthStore(database)
+        await store.set_keys(ACME, {"session": {"1": b"1", "2": b"2"}})
+        proxy.mute = True
+        clearing = asyncio.create_task(store.clear_keys(ACME))
+        await until(lambda: _empty(observer))
+        await observer.fetch(sql("insert into whatsapp_keys values ($1, 'session', '9', '9')"), [ACME])
+        proxy.mute = False
+        await proxy.cut()
+        assert await clearing == 2
+        assert await value_of(store, "session", "9") == 9
 
 
 async def _empty(observer: Database) -> bool:

@@ -80,7 +80,7 @@ class Database:
                 "where": self.where,
                 "on_failure": self._connect_failed,
             },
-            min_size=1,
+            min_size=0,
             max_size=options.max_connections,
             timeout=self._checkout_limit_s(),
             # A caller's need starts each attempt. The pool's own backoff would leave it asleep for minutes
@@ -98,7 +98,7 @@ class Database:
         await self.close()
 
     async def open(self) -> None:
-        """Start connecting in the background; never waits for the server. `ping` tells whether it is there."""
+        """Be ready for calls; connects when the first one comes. `ping` tells whether the server is there."""
         await self._pool.open()
 
     async def close(self) -> None:
