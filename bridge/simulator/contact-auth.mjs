@@ -21,10 +21,6 @@ export class ContactAuth {
     if (!cleanStart) this.#dropRatchets()
   }
 
-  get paired() {
-    return Boolean(this.creds.me?.lid)
-  }
-
   saveCreds(update) {
     Object.assign(this.creds, update)
     this.#put('creds', this.creds)

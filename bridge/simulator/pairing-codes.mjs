@@ -77,7 +77,7 @@ export class PairingCodes {
         'a code is being checked for this phone',
         'wait for the first request to end',
       )
-    const attempt = await this.#notify(code, typed.replace(/[\s-]/g, '').toUpperCase())
+    const attempt = await this.#notify(code, typed.replace(/[\s-]/g, ''))
     try {
       const advSecret = await attempt.opened
       this.#pending.delete(phone)

@@ -60,7 +60,10 @@ test('a client is paired by a code typed in the phone', async () => {
   }, 'a pending code')
   assert.equal(codes[0].phone, made.phone)
   assert.ok(!JSON.stringify(codes).includes(code))
-  const device = await simulator.must('POST', '/enter-code', { phone: made.phone, code })
+  const device = await simulator.must('POST', '/enter-code', {
+    phone: made.phone,
+    code: `${code.slice(0, 4)}-${code.slice(4)}`,
+  })
   assert.equal(device.device, 1)
   await made.whenOpen()
   assert.ok(made.creds.registered)
