@@ -120,6 +120,7 @@ export class ClientConnection {
   #writeCounter = 0
   #pumping = false
   #stalled = false
+  #ended = false
   #held = []
   #lastDueMs = 0
   #timer
@@ -151,6 +152,7 @@ export class ClientConnection {
   /** Sends a last stanza, if any, and closes the WebSocket. */
   close(node) {
     if (node) this.send(node)
+    this.#ended = true
     const hang = Math.max(this.delayMs, 0)
     setTimeout(() => this.#ws.close(), hang)
     setTimeout(() => this.#ws.terminate(), hang + CLOSE_GRACE_MS).unref()
@@ -158,6 +160,7 @@ export class ClientConnection {
 
   /** Drops the TCP connection without a word. */
   reset() {
+    this.#ended = true
     const socket = this.#ws._socket
     if (socket?.resetAndDestroy) socket.resetAndDestroy()
     else this.#ws.terminate()
@@ -199,6 +202,7 @@ export class ClientConnection {
       this.#readIntro()
       for (let frame = this.#nextFrame(); frame; frame = this.#nextFrame()) await this.#onFrame(frame)
     } catch (error) {
+      this.#ended = true
       this.#handlers.onMalformed(this, error)
       this.#ws.terminate()
     } finally {
@@ -217,8 +221,9 @@ export class ClientConnection {
     this.#introRead = true
   }
 
+  /** What a client sent just before it closed still counts; what it sends after the server closed does not. */
   #nextFrame() {
-    if (!this.#introRead || this.#inbound.length < 3 || !this.open) return null
+    if (!this.#introRead || this.#inbound.length < 3 || this.#ended) return null
     const length = this.#inbound.readUIntBE(0, 3)
     if (this.#inbound.length < 3 + length) return null
     const frame = this.#inbound.subarray(3, 3 + length)

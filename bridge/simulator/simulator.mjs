@@ -113,8 +113,10 @@ export class Simulator {
     const { faults, logins, pairing, pairingCodes, stats } = this.#rooms
     return {
       onConnect: (connection) => faults.onConnect(connection),
-      onLogin: (connection, payload) =>
-        payload.username ? logins.login(connection, payload) : pairing.begin(connection, payload),
+      onLogin: (connection, payload) => {
+        if (!connection.open) return undefined // It hung up during the handshake; its close was already handled.
+        return payload.username ? logins.login(connection, payload) : pairing.begin(connection, payload)
+      },
       onStanza: (connection, node) => this.#onStanza(connection, node),
       onMalformed: (_connection, error) => {
         stats.malformed_frames++

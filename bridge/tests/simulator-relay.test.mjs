@@ -141,6 +141,15 @@ test('a message delivered twice has one id, by which a receiver tells the copy',
   assert.deepEqual([...ids.values()].sort(), numbered('twice', 10))
 })
 
+test('what a client sends just before it closes still arrives', async () => {
+  for (let index = 0; index < 5; index++) {
+    await alice.send(BORIS, `parting ${index}`)
+    await alice.disconnect()
+    await reconnect(alice)
+  }
+  await eventually(() => new Set(boris.received('parting')).size >= 5, 'the parting words')
+})
+
 test('a message that cannot be decrypted is asked for again and then arrives', async () => {
   for (const key of [...boris.values.keys()]) if (key.startsWith('session/')) boris.values.delete(key)
   await alice.send(BORIS, 'after the session was lost')
