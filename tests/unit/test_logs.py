@@ -93,6 +93,8 @@ def test_raw_bytes_are_counted_and_never_shown() -> None:
         f"message from {PHONE}@s.whatsapp.net",
         f"device {PHONE}:12@s.whatsapp.net",
         f"lid {PHONE}@lid",
+        "lid 12399945@lid",
+        "hosted 12399945_1:2@hosted.lid",
         f"to +{PHONE}.",
         "to +7 999 000-00-01",
         f"pair {PHONE}",

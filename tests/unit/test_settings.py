@@ -59,6 +59,7 @@ def test_each_value_knows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     )
     monkeypatch.setenv("DB_CLEANUP_RETENTION_DAYS", "4")
     monkeypatch.setenv("STANDFAST_STATE_DIR", "/environment")
+    monkeypatch.setenv("POSTGRES_HOST", "")
     token = COMMAND_LINE.set({"STANDFAST_STATE_DIR": tmp_path, "NODE_BINARY": None})
     try:
         settings = load_settings()
@@ -72,6 +73,7 @@ def test_each_value_knows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert (settings.state_dir, settings.sources["STANDFAST_STATE_DIR"]) == (tmp_path, "command line")
     assert settings.sources["SENTRY_DSN"] == "default", "an empty value is no value"
     assert settings.sources["NODE_BINARY"] == "default"
+    assert (settings.postgres_host, settings.sources["POSTGRES_HOST"]) == (None, "default")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from standfast import __version__
 from standfast.cli import config, database, service, simulator, transfer
 from standfast.cli.context import Terminated
-from standfast.cli.output import print_error
+from standfast.cli.output import ReaderGone, console, print_error
 from standfast.errors import StandfastError, UsageError
 from standfast.logs import LEVELS, configure_logging
 from standfast.redaction import redact_text
@@ -60,7 +60,7 @@ def _standfast(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"standfast {__version__}")
+        console().print(f"standfast {__version__}")
         raise typer.Exit
     COMMAND_LINE.set({"STANDFAST_STATE_DIR": state_dir})
     if ctx.invoked_subcommand is None:
@@ -89,7 +89,7 @@ def _main(args: list[str]) -> int:
     try:
         code = app(args=args, prog_name="standfast", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         return _broken_pipe()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -17,16 +17,28 @@ from standfast.errors import StandfastError
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has left, as `head` does. Not an OSError: typer and rich end those with exit code 1."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderGone
+
+
 def console() -> Console:
     """stdout for people; never wraps or highlights, so that what it prints can be piped."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    return _Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """One JSON document on stdout, at once; on one line where more may follow."""
     option = orjson.OPT_APPEND_NEWLINE | (0 if one_line else orjson.OPT_INDENT_2)
-    sys.stdout.write(orjson.dumps(document, option=option).decode())
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(orjson.dumps(document, option=option).decode())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def print_error(error: StandfastError, *, as_json: bool) -> None:
