@@ -55,6 +55,14 @@ class PoolStatistics:
     max_size: int
 
 
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A call that waits for a connection, and why the last attempt to make one failed."""
+
+    deadline: asyncio.Timeout
+    failure: DatabaseUnavailable | DatabaseRejected | None = None
+
+
 class Database:
     """Runs named statements, each atomic by itself, and retries those that met a transient failure.
 
@@ -66,9 +74,8 @@ class Database:
         self.options = options
         self.where = options.describe()
         self._observer = observer
-        self._waiting: set[asyncio.Timeout] = set()
+        self._waiters: set[_Waiter] = set()
         self._busy = 0
-        self._failure: DatabaseUnavailable | DatabaseRejected | None = None
         self._pool = AsyncConnectionPool(
             options.to_conninfo(),
             connection_class=BoundedConnection,
@@ -221,16 +228,16 @@ class Database:
 
     async def _checkout(self) -> BoundedConnection:
         limit_s = self._checkout_limit_s()
-        self._failure = self._failure if self._waiting else None
+        waiter = _Waiter(asyncio.timeout(limit_s))
         try:
-            async with asyncio.timeout(limit_s) as deadline:
-                self._waiting.add(deadline)
+            async with waiter.deadline:
+                self._waiters.add(waiter)
                 try:
                     return await self._living(limit_s)
                 finally:
-                    self._waiting.discard(deadline)
+                    self._waiters.discard(waiter)
         except (TimeoutError, PoolTimeout):
-            raise self._failure or self._checkout_timed_out(limit_s) from None
+            raise waiter.failure or self._checkout_timed_out(limit_s) from None
         except PoolClosed:
             raise DatabaseUnavailable("the database pool is closed", cause="closed") from None
 
@@ -259,12 +266,11 @@ class Database:
     def _connect_failed(self, error: DatabaseUnavailable | DatabaseRejected) -> None:
         """The pool keeps why it cannot connect to itself; those who wait learn it here, at once.
         While other connections are in use they may still be handed one of those."""
-        self._failure = error
-        if self._busy:
-            return
         now = asyncio.get_running_loop().time()
-        for deadline in self._waiting:
-            deadline.reschedule(now)
+        for waiter in self._waiters:
+            waiter.failure = error
+            if not self._busy and not waiter.deadline.expired():
+                waiter.deadline.reschedule(now)
 
 
 PING = Statement("ping", "select 1")
