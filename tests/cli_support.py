@@ -64,12 +64,11 @@ class CommandLine:
         said = self._capsys.readouterr()
         return Ran(code, said.out, said.err)
 
-    def start(self, *args: str | Path) -> subprocess.Popen[str]:
-        """A process with pipes; the caller ends it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "standfast", *map(str, args)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *args: str | Path, output: Path | None = None) -> subprocess.Popen[str]:
+        """A process whose output goes to pipes, or to the file `output`; the caller ends it."""
+        argv = [sys.executable, "-m", "standfast", *map(str, args)]
+        if output is None:
+            piped = subprocess.PIPE
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped, text=True)
+        with output.open("w") as file:
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, text=True)
