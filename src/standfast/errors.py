@@ -19,7 +19,9 @@ class StandfastError(Exception):
     code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
-    default_next_step: ClassVar[str] = "Look at the service log; report it with the output of 'standfast config'."
+    default_next_step: ClassVar[str] = (
+        "Look at the service log; report it with the output of 'standfast config'."
+    )
 
     def __init__(self, message: str, *, next_step: str | None = None, **facts: Any) -> None:
         super().__init__(message)
@@ -78,7 +80,9 @@ class CompanyUnknown(StandfastError):
 
     code = "company_unknown"
     exit_code = 6
-    default_next_step = "Pair it: 'standfast pair COMPANY'; 'standfast sessions' lists the companies there are."
+    default_next_step = (
+        "Pair it: 'standfast pair COMPANY'; 'standfast sessions' lists the companies there are."
+    )
 
 
 class CompanyInUse(StandfastError):
@@ -112,7 +116,9 @@ class StateDirectoryError(StandfastError):
 
     code = "state_directory"
     exit_code = 10
-    default_next_step = "Choose another directory with STANDFAST_STATE_DIR, or stop the service that holds it."
+    default_next_step = (
+        "Choose another directory with STANDFAST_STATE_DIR, or stop the service that holds it."
+    )
 
 
 class PortInUse(StandfastError):
@@ -192,5 +198,7 @@ def from_wire(wire: dict[str, Any]) -> StandfastError:
     """The error that a peer sent, as the class of its code; an unknown code becomes the base class."""
     cls = BY_CODE.get(str(wire.get("code")), StandfastError)
     return cls(
-        str(wire.get("message", "unknown error")), next_step=wire.get("next_step"), **(wire.get("facts") or {})
+        str(wire.get("message", "unknown error")),
+        next_step=wire.get("next_step"),
+        **(wire.get("facts") or {}),
     )
