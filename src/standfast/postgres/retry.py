@@ -1,6 +1,7 @@
 """Retrying what passes by itself: a server that restarts, a name that resolves again.
 
-Invariant: at most three retries, after 100, 200 and 400 ms, and none starts when the budget is spent.
+Invariant: at most three retries, after 100, 200 and 400 ms, and none after a failure that came when
+the budget was spent.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ async def retried(
     """The result of `call`, or its last failure. A call that ran into a long timeout has used up `budget_s`
     and is not repeated: its caller learns of the outage within seconds."""
     start = time.monotonic()
+
+    def worthwhile(error: Exception) -> bool:
+        return time.monotonic() - start < budget_s and may_retry(error)
+
     try:
         return await call()
     except Exception as error:
-        left_s = budget_s - (time.monotonic() - start)
-        if left_s <= 0 or not may_retry(error):
+        if not worthwhile(error):
             raise
         first = error
     # The loop's first turn stands for the call above: setting stamina up costs 20 µs, too much for each read.
     async for attempt in stamina.retry_context(
-        on=may_retry,
+        on=worthwhile,
         attempts=RETRIES + 1,
-        timeout=left_s,
+        timeout=None,
         wait_initial=FIRST_WAIT_S,
         wait_max=LONGEST_WAIT_S,
         wait_jitter=0,
