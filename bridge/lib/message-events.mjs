@@ -1,0 +1,122 @@
+/**
+ * Owns the translation of Baileys' message updates into the protocol's events. Pure: no socket, no state.
+ *
+ * Invariant: what is not a message of a person to a chat (key shares, sync notices) yields no event.
+ */
+
+import { normalizeMessageContent, proto, WAMessageStatus, WAMessageStubType } from 'baileys'
+
+const TYPES = {
+  conversation: 'text',
+  extendedTextMessage: 'text',
+  imageMessage: 'image',
+  videoMessage: 'video',
+  ptvMessage: 'video',
+  audioMessage: 'audio',
+  documentMessage: 'document',
+  stickerMessage: 'sticker',
+  lottieStickerMessage: 'sticker',
+  locationMessage: 'location',
+  liveLocationMessage: 'location',
+  contactMessage: 'contact',
+  contactsArrayMessage: 'contact',
+  reactionMessage: 'reaction',
+  encReactionMessage: 'reaction',
+  pollCreationMessage: 'poll',
+  pollCreationMessageV2: 'poll',
+  pollCreationMessageV3: 'poll',
+  pollUpdateMessage: 'poll_vote',
+  buttonsResponseMessage: 'reply',
+  listResponseMessage: 'reply',
+  templateButtonReplyMessage: 'reply',
+  interactiveResponseMessage: 'reply',
+  eventMessage: 'event',
+  groupInviteMessage: 'invite',
+}
+/** Travels beside or instead of content and means nothing to a reader of the chat. */
+const UNSEEN = new Set([
+  'messageContextInfo',
+  'senderKeyDistributionMessage',
+  'fastRatchetKeySenderKeyDistributionMessage',
+])
+const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
+
+const STATUSES = new Map([
+  [WAMessageStatus.ERROR, 'failed'],
+  [WAMessageStatus.SERVER_ACK, 'sent'],
+  [WAMessageStatus.DELIVERY_ACK, 'delivered'],
+  [WAMessageStatus.READ, 'read'],
+  [WAMessageStatus.PLAYED, 'played'],
+])
+
+/** The event of one entry of `messages.upsert`, without company and generation; null where there is none. */
+export function messageEvent(entry, me) {
+  const { key } = entry
+  if (entry.messageStubType === WAMessageStubType.CIPHERTEXT) {
+    return { kind: 'undecryptable', message_id: key.id, chat: key.remoteJid }
+  }
+  const content = contentOf(entry.message)
+  if (!content) return null
+  const message = {
+    id: key.id,
+    chat: key.remoteJid,
+    chat_alt: key.remoteJidAlt || undefined,
+    ...senderOf(key, me),
+    from_me: Boolean(key.fromMe),
+    timestamp_s: Number(entry.messageTimestamp ?? 0),
+    push_name: entry.pushName || undefined,
+    ...content,
+    live: !key.fromMe,
+  }
+  return { kind: 'message', message }
+}
+
+/** The events of `messages.update`: what became of messages that this company sent to one person. */
+export function statusEvents(updates) {
+  return updates
+    .filter(({ key, update }) => key.fromMe && STATUSES.has(update.status))
+    .map(({ key, update }) => receipt(key, STATUSES.get(update.status)))
+}
+
+/** The events of `message-receipt.update`: the same in groups. */
+export function receiptEvents(updates) {
+  return updates
+    .filter(({ key }) => key.fromMe)
+    .map(({ key, receipt: { readTimestamp } }) => receipt(key, readTimestamp ? 'read' : 'delivered'))
+}
+
+/** The event of a server's `ack` to a message, or null for a refusal, which Baileys reports itself. */
+export function ackEvent({ attrs }) {
+  return attrs.error ? null : receipt({ id: attrs.id, remoteJid: attrs.from }, 'sent')
+}
+
+function receipt(key, status) {
+  return { kind: 'receipt', message_id: key.id, chat: key.remoteJid, status }
+}
+
+function senderOf(key, me) {
+  if (key.fromMe) return { sender: me?.id, sender_alt: me?.lid }
+  if (key.participant) return { sender: key.participant, sender_alt: key.participantAlt || undefined }
+  return { sender: key.remoteJid, sender_alt: key.remoteJidAlt || undefined }
+}
+
+/** Type and text of a content; null where nothing is to be shown. */
+function contentOf(raw) {
+  const content = normalizeMessageContent(raw)
+  if (!content) return null
+  if (content.protocolMessage) return protocolContent(content.protocolMessage)
+  const field = Object.keys(content).find((name) => content[name] != null && !UNSEEN.has(name))
+  if (!field) return null
+  return { type: TYPES[field] ?? 'unknown', text: textOf(content[field]) }
+}
+
+function protocolContent({ type, editedMessage }) {
+  if (type === REVOKE) return { type: 'revoke' }
+  if (type !== MESSAGE_EDIT) return null
+  return { type: 'edit', text: contentOf(editedMessage)?.text }
+}
+
+function textOf(part) {
+  if (typeof part === 'string') return part
+  return part.text ?? part.caption ?? part.name ?? part.selectedDisplayText ?? part.title ?? undefined
+}

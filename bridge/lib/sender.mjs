@@ -1,0 +1,90 @@
+/**
+ * Owns sending over one socket.
+ *
+ * Invariant: messages to one chat leave in the order in which they were handed over; a send resolves only after the
+ * message left and the ratchet step that it took is stored (Baileys' sendMessage ends its transaction first).
+ */
+
+import { generateMessageIDV2, jidDecode } from 'baileys'
+import { within } from './deadline.mjs'
+import { asStandfastError, StandfastError } from './errors.mjs'
+import { reviveBuffers } from './values.mjs'
+
+const SEND_TIMEOUT_MS = 20_000
+
+export class Sender {
+  #sock
+  #sent
+  #tails = new Map()
+  #underWay = new Map()
+
+  constructor(sock, sent) {
+    this.#sock = sock
+    this.#sent = sent
+  }
+
+  /** Resolves to `{message_id, jid, timestamp_s}`; rejects with `usage` or `send_failed`. */
+  async send({ jid, content, message_id: givenId }) {
+    requireMessage(jid, content, givenId)
+    const messageId = givenId ?? generateMessageIDV2(this.#sock.user?.id)
+    const sending = this.#inTurn(jid, () => this.#deliver(jid, reviveBuffers(content), messageId))
+    this.#underWay.set(messageId, sending)
+    try {
+      return await within(SEND_TIMEOUT_MS, sending, () => overdue(messageId))
+    } catch (error) {
+      throw asStandfastError(error, 'send_failed')
+    } finally {
+      this.#underWay.delete(messageId)
+    }
+  }
+
+  /** Whether the message was sent, or is being sent, by this company. */
+  knows(messageId) {
+    return this.#sent.has(messageId) || this.#underWay.has(messageId)
+  }
+
+  /** Resolves when no send is under way. */
+  async idle() {
+    await Promise.allSettled(this.#underWay.values())
+  }
+
+  #inTurn(jid, work) {
+    const turn = (this.#tails.get(jid) ?? Promise.resolve()).then(work)
+    const tail = turn
+      .catch(() => {})
+      .finally(() => {
+        if (this.#tails.get(jid) === tail) this.#tails.delete(jid)
+      })
+    this.#tails.set(jid, tail)
+    return turn
+  }
+
+  async #deliver(jid, content, messageId) {
+    const message = await this.#sock.sendMessage(jid, content, { messageId })
+    if (message?.message) this.#sent.put(messageId, message.message)
+    const timestamp = Number(message?.messageTimestamp ?? Math.floor(Date.now() / 1000))
+    return { message_id: messageId, jid: message?.key?.remoteJid ?? jid, timestamp_s: timestamp }
+  }
+}
+
+function requireMessage(jid, content, messageId) {
+  if (typeof jid !== 'string' || !jidDecode(jid)?.server)
+    throw new StandfastError('usage', 'jid is not a WhatsApp address')
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    throw new StandfastError('usage', 'content must be a message content object, such as {"text": "hi"}')
+  }
+  if (messageId !== undefined && (typeof messageId !== 'string' || !/^[A-Za-z0-9_-]{8,64}$/.test(messageId))) {
+    throw new StandfastError('usage', 'message_id must have 8 to 64 letters, digits, "_" or "-"')
+  }
+}
+
+function overdue(messageId) {
+  return new StandfastError(
+    'send_failed',
+    `the message was not sent in ${SEND_TIMEOUT_MS / 1000} s and may still leave`,
+    {
+      nextStep: 'Send it again with the same message_id: receivers show a repeated id once.',
+      facts: { message_id: messageId },
+    },
+  )
+}
