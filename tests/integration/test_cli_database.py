@@ -154,7 +154,7 @@ def test_export_and_import_lose_nothing(
     assert standfast("import", "folder", "acme2", "--json").document["keys"] == 4
     for table, columns in (("whatsapp_auth", "creds"), ("whatsapp_keys", "key_type, key_id, value")):
         first, second = (
-            rows(acme, f"select {columns} from {table} where company_id = '{company}' order by 1")
+            rows(acme, f"select {columns} from {table} where company_id = '{company}' order by {columns}")
             for company in ("acme", "acme2")
         )
         assert first == second != []
