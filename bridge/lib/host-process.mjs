@@ -32,6 +32,7 @@ class HostProcess {
   #env
   #log
   #wire = null
+  #attached = null
   #table
   #shuttingDown = false
   #gone = false
@@ -57,13 +58,19 @@ class HostProcess {
       throw new StandfastError('settings', 'STANDFAST_SOCKET is not set: the service starts this program')
     delete process.env.STANDFAST_HOST_TOKEN
     const onRequest = (method, params) => this.#answer(method, params)
-    this.#wire = await connectWire({ socketPath, role: 'host', client: CLIENT, token, onRequest })
+    const attaching = connectWire({ socketPath, role: 'host', client: CLIENT, token, onRequest })
+    this.#attached = attaching.then((wire) => {
+      this.#wire = wire
+    })
+    await this.#attached
     this.#log.info('host attached to the gateway')
     const reason = await this.#wire.closed
     this.#end(EXIT[reason.code] ?? EXIT.crash, reason.message)
   }
 
-  #answer(method, params) {
+  /** The service may ask in the same breath in which it answers hello: before the wire is ours to answer with. */
+  async #answer(method, params) {
+    await this.#attached
     const table = this.#table
     const methods = {
       'session.start': () => table.start(params),

@@ -13,7 +13,7 @@ import { ackEvent, messageEvent, receiptEvents, statusEvents } from './message-e
 import { requestPairingCode } from './pairing-code.mjs'
 import { Sender } from './sender.mjs'
 import { boundClosing, cut, detach, drain } from './socket-end.mjs'
-import { makeOrderedSignalRepository } from './transaction-order.mjs'
+import { makeSignalRepository } from './transaction-order.mjs'
 
 const FIRST_QR_TTL_S = 60
 const NEXT_QR_TTL_S = 20
@@ -123,7 +123,7 @@ export class HostSession {
       markOnlineOnConnect: false,
       emitOwnEvents: false,
       transactionOpts: TRANSACTION_OPTIONS,
-      makeSignalRepository: (...args) => arrival.remembering(makeOrderedSignalRepository(...args)),
+      makeSignalRepository: (...args) => arrival.remembering(makeSignalRepository(...args)),
       getMessage: async (key) => sent.get(key.id),
     })
     boundClosing(this.#sock)

@@ -1,7 +1,7 @@
 /**
  * Owns the order of a socket's key transactions: one at a time.
  *
- * Invariant: from the begin of an outermost transaction until its commit no other one of the same socket runs.
+ * Invariant: from the begin of an ordered transaction until its commit no other ordered one of the same socket runs.
  *
  * Baileys locks sending by account and receiving by contact (`relayMessage`: lib/Socket/messages-send.js,
  * `decryptMessage`: lib/Signal/libsignal.js), so one of each may read the same session, and the later commit takes
@@ -11,8 +11,15 @@
 
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
 
-/** Baileys' own repository over ordered keys; an option of `makeWASocket`. */
-export function makeOrderedSignalRepository(auth, logger, pnToLid) {
+/**
+ * Transactions that Baileys begins while it holds something that a running one may wait for, so they must not wait
+ * themselves. `lid-mapping`: a lookup under way is shared by all who ask (`inflightLIDLookups`: lib/Signal/lid-mapping.js).
+ * `delete-…-sessions`: begun under `devicesMutex` (lib/Socket/messages-recv.js), which `relayMessage` takes too.
+ */
+const UNORDERED = /^(lid-mapping|delete-\d+-sessions)$/
+
+/** Baileys' own repository over ordered keys: `makeWASocket({ auth: state, makeSignalRepository })`. */
+export function makeSignalRepository(auth, logger, pnToLid) {
   orderTransactions(auth.keys)
   return makeLibSignalRepository(auth, logger, pnToLid)
 }
@@ -22,7 +29,7 @@ export function orderTransactions(keys) {
   const { transaction } = keys
   let tail = Promise.resolve()
   keys.transaction = (work, key) => {
-    if (keys.isInTransaction()) return transaction(work, key)
+    if (keys.isInTransaction() || UNORDERED.test(key)) return transaction(work, key)
     const turn = tail.then(() => transaction(work, key))
     tail = turn.then(
       () => {},
