@@ -68,8 +68,8 @@ def made_up_creds(identity: bytes = b"\x07" * 32, **fields: Any) -> bytes:
 
 
 class Proxy:
-    """A TCP proxy on 127.0.0.1. `stalled` passes nothing more on, as a dead network; `cut` closes every connection;
-    `mute` passes requests on and drops the answers; `closed` refuses new connections."""
+    """A TCP proxy on 127.0.0.1. While `flowing` is cleared it passes nothing on, as a dead network; `mute` lets
+    requests through and drops the answers."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -107,14 +107,24 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def freeze(self) -> None:
+        """The connections there are never pass anything on again; new ones work."""
+        self.flowing.clear()
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         upstream: asyncio.StreamWriter | None = None
         try:
+            flowing = self.flowing
             answers, upstream = await asyncio.open_connection(*self._target)
-            await asyncio.gather(self._pump(reader, upstream, False), self._pump(answers, writer, True))
+            await asyncio.gather(
+                self._pump(reader, upstream, flowing, answers=False),
+                self._pump(answers, writer, flowing, answers=True),
+            )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -123,9 +133,16 @@ class Proxy:
                 if stream is not None:
                     stream.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        flowing: asyncio.Event,
+        *,
+        answers: bool,
+    ) -> None:
         while data := await reader.read(65536):
-            await self.flowing.wait()
+            await flowing.wait()
             if not (answers and self.mute):
                 writer.write(data)
                 await writer.drain()

@@ -114,6 +114,24 @@ async def test_any_password_works(database: Database, tcp_options: DatabaseOptio
     await database.fetch(Statement("drop", "drop role nasty"))
 
 
+async def test_a_password_from_pgpass(
+    tcp_options: DatabaseOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpq's password file is read where no password is given."""
+    file = tmp_path / "pgpass"
+    file.touch(mode=0o600)
+    file.write_text(f"127.0.0.1:{tcp_options.port}:*:{tcp_options.user}:{tcp_options.password}\n")
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    async with Database(replace(tcp_options, password=None)) as opened:
+        await opened.ping()
+
+
+async def test_demanded_tls_that_the_server_lacks_is_named(tcp_options: DatabaseOptions) -> None:
+    error = await failure_of(replace(tcp_options, conninfo="sslmode=require"))
+    assert isinstance(error, DatabaseRejected)
+    assert error.facts["cause"] == "tls"
+
+
 async def test_the_second_of_two_hosts_is_found(tcp_options: DatabaseOptions) -> None:
     """libpq's multi-host DSN with target_session_attrs."""
     dsn = (

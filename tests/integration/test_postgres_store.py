@@ -203,11 +203,22 @@ async def test_the_newer_of_two_writers_fences_the_older(database: Database) -> 
         with pytest.raises(CompanyInUse):
             await older.set_keys(ACME, {"session": {"1": b"3"}})
     assert await value_of(older, "session", "1") == 2
-    await older.load_creds(ACME)
+    await older.load_creds(ACME)  # what a client does that opens the company again
     await older.set_keys(ACME, {"session": {"1": b"4"}})
     with pytest.raises(CompanyInUse):
         await newer.set_keys(ACME, {"session": {"1": b"5"}})
     assert await value_of(newer, "session", "1") == 4
+
+
+async def test_an_import_beside_a_running_store_is_no_obstacle_to_it(database: Database) -> None:
+    """Another process installed the company since; opening it again, and removing it, take it over."""
+    running, importing = PostgresAuthStore(database), PostgresAuthStore(database)
+    await running.set_keys(ACME, {"session": {"1": b"1"}})
+    await importing.install(ACME, made_up_creds(IDENTITY), {})
+    assert await running.load_creds(ACME) is not None
+    await running.set_keys(ACME, {"session": {"1": b"2"}})
+    await importing.install(ACME, made_up_creds(IDENTITY), {}, replace=True)
+    assert await running.remove(ACME)
 
 
 async def test_a_write_that_was_given_up_never_lands_after_a_later_one(
@@ -217,7 +228,9 @@ async def test_a_write_that_was_given_up_never_lands_after_a_later_one(
     options = replace(database_options, max_connections=1, statement_timeout_s=0.4)
     async with Database(options) as stalled, Database(database_options) as observer:
         store = PostgresAuthStore(stalled)
-        await store.set_keys(ACME, {"session": {"1": b'"first"', "gone": b"1"}})
+        # Often enough that the statement is prepared: then all of it goes to the server in one piece.
+        for _ in range(4):
+            await store.set_keys(ACME, {"session": {"1": b'"first"', "gone": b"1"}})
         async with stopped_backend(stalled, observer):
             with pytest.raises(DatabaseUnavailable):
                 await store.set_keys(ACME, {"session": {"1": b'"late"', "gone": b"1"}})

@@ -42,8 +42,16 @@ def test_libpq_parameters_pass_through() -> None:
 
 
 def test_every_host_gets_its_time_to_connect() -> None:
-    assert DatabaseOptions(conninfo="host=a", connect_timeout_s=1.5).connect_deadline_s() == 1.5
-    assert DatabaseOptions(conninfo="host=a,b,c", connect_timeout_s=3).connect_deadline_s() == 9
+    for address in ("127.0.0.1", "::1", "/run/postgresql"):
+        assert DatabaseOptions(host=address, connect_timeout_s=1.5).connect_deadline_s() == 1.5
+    assert DatabaseOptions(host="10.0.0.1,10.0.0.2", connect_timeout_s=3).connect_deadline_s() == 6
+    assert DatabaseOptions(host="a-name", connect_timeout_s=3).connect_deadline_s() == 6, "IPv6 and IPv4"
+
+
+def test_libpqs_environment_names_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db-from-environment")
+    assert DatabaseOptions().describe().startswith("db-from-environment:")
+    assert "host" not in conninfo_to_dict(DatabaseOptions().to_conninfo())
 
 
 def test_transaction_pooling_sets_no_session_parameters() -> None:

@@ -5,7 +5,10 @@ Invariant: connection strings are built and taken apart by libpq's own rules, an
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,15 +63,16 @@ class DatabaseOptions:
     def describe(self) -> str:
         """Host, port and database for messages: never user or password."""
         merged = self.parameters()
-        host = merged.get("host") or merged.get("hostaddr") or "the default host"
-        return f"{host}:{merged.get('port') or 5432}, database {merged.get('dbname') or '(default)'}"
+        host, port = _hosts(merged) or "the default host", merged.get("port") or 5432
+        return f"{host}:{port}, database {merged.get('dbname') or '(default)'}"
 
     def connect_deadline_s(self) -> float:
-        """How long one attempt over all hosts may take; libpq counts its timeout for each host."""
+        """How long one attempt over all hosts may take. libpq counts its timeout for each address, and a name
+        may have two: one of IPv6, which may lead nowhere, and one of IPv4."""
         merged = self.parameters()
-        hosts = str(merged.get("hostaddr") or merged.get("host") or "").count(",") + 1
-        each_s = float(merged["connect_timeout"]) if hosts > 1 else self.connect_timeout_s
-        return each_s * hosts
+        addresses = [1 if _is_address(host) else 2 for host in _hosts(merged).split(",")]
+        each_s = self.connect_timeout_s if addresses == [1] else float(merged["connect_timeout"])
+        return each_s * sum(addresses)
 
     def _defaults(self) -> dict[str, Any]:
         return {
@@ -86,6 +90,19 @@ class DatabaseOptions:
         # Theirs come last, so that an operator's own limits win.
         ours = f"-c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={4 * limit_ms}"
         return f"{ours} {theirs}".rstrip()
+
+
+def _hosts(merged: dict[str, Any]) -> str:
+    return str(merged.get("hostaddr") or merged.get("host") or os.environ.get("PGHOST") or "")
+
+
+def _is_address(host: str) -> bool:
+    """A socket's directory or a numeric address, which needs no resolving."""
+    if not host or host.startswith(("/", "@")):
+        return True
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return False
 
 
 def _parsed(conninfo: str) -> dict[str, Any]:

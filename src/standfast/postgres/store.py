@@ -4,7 +4,8 @@ Invariant: a company's writes take effect in the order of their calls, each whol
 later one: not even one whose client gave up on a stalled server that executes it an hour later. Every write
 carries this store's epoch and a sequence number, and the company's row in `standfast_writers` lets no other in.
 
-A store that finds a newer writer (another process) raises `CompanyInUse` from then on; `load_creds` begins anew.
+A store that finds a newer writer (another process) raises `CompanyInUse` from then on. What begins anew, and fences
+the other off, is said aloud: opening the company (`load_creds`), `install` and `remove`.
 `expires_at` is a legacy column: a row past it counts as present until somebody deletes it, because a bot that
 never read the column relied on the row; a key that is written again has no expiry.
 """
@@ -88,10 +89,8 @@ class PostgresAuthStore:
         self._tenures: dict[Company, _Tenure] = {}
 
     async def load_creds(self, company: Company) -> bytes | None:
-        tenure = self._tenures.get(company)
-        if tenure is not None and tenure.fenced:
-            del self._tenures[company]
-        return await self._database.fetch_raw(_LOAD, [company], _single)
+        self._begin(company)
+        return await self._load(company)
 
     async def get_keys(self, company: Company, key_type: str, ids: Sequence[str]) -> dict[str, bytes]:
         if not ids:
@@ -107,6 +106,7 @@ class PostgresAuthStore:
         """Store a whole auth state in one transaction, in place of all keys that there are. `CompanyInUse` if
         the company has creds already, unless `replace`. A session that is open meanwhile is fenced off."""
         parse_creds(creds)
+        self._begin(company)
         try:
             await self._write(company, _INSTALL, replace, creds, *_columns(keys)[2:])
         except DatabaseRejected as error:
@@ -135,7 +135,7 @@ class PostgresAuthStore:
     async def _save_over_odd_form(self, company: Company, creds: bytes, identity: bytes) -> None:
         """The stored identity is not written in any usual form: read it as tolerantly as possible before
         calling it another one."""
-        stored = await self.load_creds(company)
+        stored = await self._load(company)
         if stored is None:
             raise CompanyUnknown(f"{company} has no auth state")
         if parse_creds(stored).identity_public != identity:
@@ -155,11 +155,21 @@ class PostgresAuthStore:
         return await self._write(company, _CLEAR)
 
     async def remove(self, company: Company) -> bool:
+        self._begin(company)
         return await self._write(company, _REMOVE) > 0
 
     async def companies(self) -> list[str]:
         """Every company id in either table, also those that a legacy bot named in ways Standfast refuses."""
         return [row[0] for row in await self._database.fetch(_COMPANIES)]
+
+    async def _load(self, company: Company) -> bytes | None:
+        return await self._database.fetch_raw(_LOAD, [company], _single)
+
+    def _begin(self, company: Company) -> None:
+        """The next write claims an epoch of its own: what another process wrote since has been, or will be, read."""
+        tenure = self._tenures.get(company)
+        if tenure is not None:
+            tenure.epoch, tenure.fenced = 0, False
 
     async def _write(self, company: Company, statement: Statement, *params: Any) -> int:
         """One write in its turn. The result is how many rows it affected."""
