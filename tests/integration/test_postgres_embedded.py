@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -17,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from standfast.errors import PortInUse, StateDirectoryError
+from standfast.errors import PortInUse, SettingsError, StateDirectoryError
+from standfast.postgres.binaries import client_tool
 from standfast.postgres.embedded import EmbeddedServer, bound_log, running_options, socket_directory
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import working_in
@@ -59,6 +61,10 @@ def owner_process(state: Path, *, wait: bool = True) -> Iterator[tuple[subproces
 
 def stranger_process() -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "60"])
+
+
+def entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 def half_done(state: Path) -> list[Path]:
@@ -197,6 +203,27 @@ async def test_a_data_directory_of_another_version_is_refused(state: Path) -> No
     (data / "PG_VERSION").unlink()
     with pytest.raises(StateDirectoryError, match="not a PostgreSQL data directory"):
         await EmbeddedServer(state).start()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux's unshare")
+async def test_root_without_user_namespaces_is_told_what_to_do(state: Path) -> None:
+    """A kernel that forbids them, made for this one process: a clear error, and nothing half done."""
+    forbid = f'echo 0 > /proc/sys/user/max_user_namespaces && exec "{sys.executable}" -c "$0" "$1"'
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--user", "--map-root-user", "sh", "-c", forbid, OWNER, str(state)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        _, err = await process.communicate()
+    assert "SettingsError: PostgreSQL does not run as root" in err.decode()
+    assert [entry.name for entry in entries(state)] == ["postgres.lock"]
+
+
+def test_the_servers_client_tools_are_found() -> None:
+    for name in ("pg_dump", "pg_restore", "psql"):
+        assert os.access(client_tool(name), os.X_OK)
+    with pytest.raises(SettingsError, match="no-such-tool"):
+        client_tool("no-such-tool")
 
 
 async def test_a_taken_port_is_named(state: Path) -> None:

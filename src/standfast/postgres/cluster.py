@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from standfast.errors import DatabaseUnavailable, StateDirectoryError
+from standfast.errors import DatabaseUnavailable, SettingsError, StateDirectoryError
 from standfast.postgres.binaries import EMBEDDED_MAJOR, embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
 from standfast.postgres.processes import exited, spawn
@@ -125,11 +125,10 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def namespace_refused() -> DatabaseUnavailable:
-    return DatabaseUnavailable(
+def namespace_refused() -> SettingsError:
+    return SettingsError(
         "PostgreSQL does not run as root, and this kernel or container forbids the user namespace that would help",
         next_step="Run Standfast as another user than root, allow user namespaces, or set DATABASE_URL to a server.",
-        cause="no_user_namespace",
     )
 
 
