@@ -20,9 +20,10 @@ import pytest
 
 from standfast.errors import PortInUse, SettingsError, StateDirectoryError
 from standfast.postgres.binaries import client_tool
-from standfast.postgres.embedded import EmbeddedServer, bound_log, running_options, socket_directory
+from standfast.postgres.embedded import EmbeddedServer, running_options
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import working_in
+from standfast.postgres.server_files import bound_log, socket_directory
 from tests.support import until
 
 OWNER = """

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import secrets
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Self
@@ -31,18 +29,22 @@ from standfast.postgres.binaries import embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.processes import end, exited, spawn, working_in
+from standfast.postgres.server_files import (
+    SOCKET_PORT,
+    bound_log,
+    make_private,
+    read_pid_file,
+    socket_directory,
+    tail,
+)
 
 DATABASE = "standfast"
-SOCKET_PORT = 5432
-SOCKET_PATH_LIMIT_BYTES = 100
-LOG_LIMIT_BYTES = 4_000_000
 _START_TIMEOUT_S = 60.0
 # SIGINT asks for a fast shutdown, SIGQUIT for an immediate one, after which the next start recovers.
 _STOP_STEPS = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.5))
 _STALE_STEPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0))
 _POLL_S = 0.02
 _LOG_CHECK_S = 30.0
-_READY_LINE = 7
 
 
 class EmbeddedServer:
@@ -137,8 +139,7 @@ class EmbeddedServer:
             self._release_lock()
 
     def _prepare(self) -> None:
-        self.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(self.socket_dir)
+        make_private(self.socket_dir)
         cluster.configure(
             self.data_dir, socket_dir=self.socket_dir, port=self._port, tcp=self._tcp, durable=self._durable
         )
@@ -156,7 +157,7 @@ class EmbeddedServer:
         process = self._process
         assert process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not _is_ready(self.data_dir, process.pid):
+        while not self._is_ready(process.pid):
             if process.poll() is not None:
                 raise self._start_failure(process.returncode)
             if time.monotonic() > deadline:
@@ -167,10 +168,14 @@ class EmbeddedServer:
                 )
             await asyncio.sleep(_POLL_S)
 
+    def _is_ready(self, pid: int) -> bool:
+        found = read_pid_file(self.data_dir)
+        return found is not None and found.pid == pid and found.is_ready
+
     def _start_failure(self, code: int) -> StandfastError:
         if code == NAMESPACE_REFUSED:
             return cluster.namespace_refused()
-        written = _tail(self.log_file, self._log_start_bytes)
+        written = tail(self.log_file, self._log_start_bytes)
         if "Address already in use" in written:
             return PortInUse(f"port {self._port} on 127.0.0.1 is taken")
         fatal = re.findall(r"(?:FATAL|PANIC): *(.{1,200})", written)
@@ -220,8 +225,7 @@ class EmbeddedServer:
     def _acquire_lock(self) -> None:
         if self._lock is not None:
             raise StateDirectoryError(f"the embedded PostgreSQL in {self.state_dir} is already started")
-        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(self.state_dir)
+        make_private(self.state_dir)
         lock = os.open(self.state_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -245,67 +249,14 @@ class EmbeddedServer:
 
 def running_options(state_dir: Path) -> DatabaseOptions | None:
     """How to reach the server that another process runs in `state_dir`; None where none is ready."""
-    lines = _pid_file(state_dir.absolute() / "postgres")
-    if (
-        len(lines) <= _READY_LINE
-        or lines[_READY_LINE].strip() != "ready"
-        or not psutil.pid_exists(int(lines[0]))
-    ):
+    found = read_pid_file(state_dir.absolute() / "postgres")
+    if found is None or not found.is_ready or not psutil.pid_exists(found.pid):
         return None
-    return _socket_options(Path(lines[4].strip()), int(lines[3]))
-
-
-def socket_directory(state_dir: Path) -> Path:
-    """Inside the state directory where its path is short and plain enough for a socket's address; else one of
-    its own under the system's temporary directory, the same at each call."""
-    inside = state_dir.absolute() / "postgres-socket"
-    name = len(os.fsencode(inside)) + len(f"/.s.PGSQL.{SOCKET_PORT:05d}")
-    # PostgreSQL splits its setting at commas and libpq takes a leading '@' for an abstract socket.
-    if name <= SOCKET_PATH_LIMIT_BYTES and re.fullmatch(r"/[\w./+-]+", str(inside), re.ASCII):
-        return inside
-    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"standfast-{os.geteuid()}-{digest}"
-
-
-def bound_log(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Move a log that has grown past `limit_bytes` to `.1` and begin it again; the server goes on writing to it."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size <= limit_bytes:
-            return
-        older = path.with_name(f"{path.name}.1")
-        cluster.replace_file(older, _tail(path, path.stat().st_size - limit_bytes))
-        os.truncate(path, 0)
+    return _socket_options(found.socket_dir, found.port)
 
 
 def _socket_options(socket_dir: Path, port: int, dbname: str = DATABASE) -> DatabaseOptions:
     return DatabaseOptions(host=str(socket_dir), port=port, dbname=dbname, user=cluster.SUPERUSER)
-
-
-def _check_private(directory: Path) -> None:
-    found = directory.lstat()
-    if found.st_uid != os.geteuid() or directory.is_symlink():
-        raise StateDirectoryError(f"{directory} belongs to somebody else")
-    if found.st_mode & 0o077:
-        directory.chmod(0o700)
-
-
-def _pid_file(data_dir: Path) -> list[str]:
-    try:
-        return (data_dir / "postmaster.pid").read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _is_ready(data_dir: Path, pid: int) -> bool:
-    lines = _pid_file(data_dir)
-    return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() == "ready"
-
-
-def _tail(path: Path, offset: int) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, offset))
-        return file.read(LOG_LIMIT_BYTES).decode("utf-8", "replace")
-    return ""
 
 
 def _free_port() -> int:
