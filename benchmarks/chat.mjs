@@ -15,12 +15,15 @@ const { default: makeWASocket, initAuthCreds } = await load('baileys')
 const { WA_CERT_DETAILS } = await load('baileys/lib/Defaults/index.js')
 const { default: pino } = await load('pino')
 const { useStandfastAuthState } = await import(pathToFileURL(`${options.bridge}/auth-state.mjs`).href)
+const { signalRepositoryOver } = await import(pathToFileURL(`${options.bridge}/lib/signal-repository.mjs`).href)
 
 for (const name of ['log', 'info', 'warn', 'error', 'debug']) console[name] = () => {}
 WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(options.rootKey, 'base64')
 const logger = pino({ level: 'silent' })
 const DEADLINE_MS = 120_000
 const counts = { gets: 0, sets: 0, keys: 0 }
+
+const deadline = setTimeout(() => fail('nothing arrived for 30 s'), 30_000)
 
 function memoryState() {
   const kept = new Map()
@@ -66,9 +69,20 @@ async function client(company, phone) {
       ? memoryState()
       : await useStandfastAuthState({ company, socket: options.socket, pair: true }),
   )
-  const one = { phone, got: new Set(), doubles: 0, socket: null, auth, opened: false }
+  const one = { phone, got: new Set(), doubles: 0, socket: null, auth, opened: false, waiting: null }
+  one.next = () =>
+    new Promise((resolve) => {
+      one.waiting = resolve
+      deadline.refresh()
+    })
   const connect = () => {
-    const socket = makeWASocket({ auth: auth.state, waWebSocketUrl: options.url, logger, version: [2, 3000, 1] })
+    const socket = makeWASocket({
+      auth: auth.state,
+      waWebSocketUrl: options.url,
+      logger,
+      version: [2, 3000, 1],
+      makeSignalRepository: signalRepositoryOver(auth.state.keys),
+    })
     one.socket = socket
     socket.ev.on('creds.update', () => auth.saveCreds())
     socket.ev.on('messages.upsert', ({ messages }) => {
@@ -76,6 +90,7 @@ async function client(company, phone) {
         if (key.fromMe || !(message?.conversation || message?.extendedTextMessage)) continue
         if (one.got.has(key.id)) one.doubles++
         one.got.add(key.id)
+        one.waiting?.()
       }
     })
     socket.ev.on('connection.update', ({ qr, connection, lastDisconnect }) => {
@@ -102,14 +117,22 @@ async function until(done, what) {
   }
 }
 
+/**
+ * A conversation: each answers what it has just received, so every message turns the ratchet, in every run alike.
+ * (When both send without listening, the faster store does less cryptography, and the comparison is void.)
+ */
 async function chat(a, b, messages) {
-  const [toA, toB] = [a, b].map((one) => `${one.phone}@s.whatsapp.net`)
-  const before = [a.got.size, b.got.size]
   for (let n = 0; n < messages; n++) {
-    await a.socket.sendMessage(toB, { text: `from a ${n}` })
-    await b.socket.sendMessage(toA, { text: `from b ${n}` })
+    await tell(a, b, `from a ${n}`)
+    await tell(b, a, `from b ${n}`)
   }
-  await until(() => a.got.size - before[0] >= messages && b.got.size - before[1] >= messages, 'delivery')
+}
+
+async function tell(from, to, text) {
+  const received = to.next()
+  const { key } = await from.socket.sendMessage(`${to.phone}@s.whatsapp.net`, { text })
+  await received
+  if (!to.got.has(key.id)) fail('another message came than the one that was sent')
 }
 
 const [a, b] = await Promise.all(options.pairs.map(([company, phone]) => client(company, phone)))

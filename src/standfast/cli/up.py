@@ -22,7 +22,7 @@ from standfast.cli.live import LiveView, duration
 from standfast.logs import configure_logging
 from standfast.service.demo import Demo
 from standfast.service.operators import pairing_of
-from standfast.service.service import Service, ServiceOptions, simulator_settings
+from standfast.service.service import Service, ServiceOptions
 from standfast.sessions.events import Event
 from standfast.settings import Settings
 
@@ -95,7 +95,7 @@ async def _with_whatsapp(settings: Settings, company: str) -> AsyncIterator[Serv
 
 @contextlib.asynccontextmanager
 async def _with_simulator(settings: Settings) -> AsyncIterator[Service]:
-    async with Service(simulator_settings(settings), ServiceOptions(with_simulator=True)) as service:
+    async with Service(settings.for_simulator(), ServiceOptions(with_simulator=True)) as service:
         assert service.simulator is not None
         demo = Demo(service.pool, service.bus, service.simulator)
         await demo.start()

@@ -17,7 +17,7 @@ from standfast.authstate.multifile import export_folder
 from standfast.errors import PairingFailed
 from standfast.postgres import sessions_table
 from standfast.postgres.pool import Database
-from standfast.postgres.store import PostgresAuthStore
+from standfast.postgres.store import PostgresAuthStore, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -43,21 +43,21 @@ class DatabaseRoster:
         await sessions_table.set_unlinked(self._database, company)
 
     async def prepare_pairing(self, company: Company) -> None:
-        creds = await self._store.load_creds(company)
-        if creds is None or not parse_creds(creds).is_paired:
+        snapshot = await self._store.snapshot(company)
+        if snapshot is None or not parse_creds(snapshot.creds).is_registered:
             return
         if not await sessions_table.is_unlinked(self._database, company):
             raise PairingFailed(
                 f"company {company!r} is paired already",
                 next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
             )
-        folder = await self._archived(company, creds)
+        folder = await self._archived(company, snapshot)
         await self._store.remove(company)
         log.info("dead auth state archived and removed", company=company, folder=str(folder))
 
-    async def _archived(self, company: Company, creds: bytes) -> Path:
+    async def _archived(self, company: Company, snapshot: Snapshot) -> Path:
         """Export what is about to be removed, below the state directory."""
-        keys = await self._store.all_keys(company)
+        self._archive.mkdir(mode=0o700, exist_ok=True)
         folder = self._archive / f"{company}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        await asyncio.to_thread(export_folder, folder, creds, keys)
+        await asyncio.to_thread(export_folder, folder, snapshot.creds, snapshot.keys)
         return folder

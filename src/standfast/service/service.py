@@ -21,7 +21,7 @@ from standfast import __version__
 from standfast.errors import StandfastError
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.migrations import migrate
-from standfast.postgres.pool import Database
+from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.database import open_database
 from standfast.service.operators import Operators
@@ -38,6 +38,9 @@ from standfast.state_dir import StateDirectory
 
 log = structlog.get_logger(__name__)
 WATCH_INTERVAL_S = 2.0
+_VERSION = Statement(
+    "server.version", "select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Service:
         self._started_at = time.monotonic()
         self._database_state: dict[str, Any] = {"state": "unknown"}
         self._host_stats: dict[str, Any] = {}
+        self._server_version: str | None = None
         self.simulator: Simulator | None = None
         self.database: Database
         self.gateway: Gateway
@@ -119,6 +123,10 @@ class Service:
         watch = asyncio.create_task(self._watch(), name="watch")
         self._stack.push_async_callback(_cancelled, watch)
 
+    def _server(self) -> str:
+        kind = "embedded" if self.settings.database_is_embedded else "external"
+        return f"{self._server_version or 'PostgreSQL'} ({kind})"
+
     async def stop(self) -> None:
         """End sessions, host, gateway and database, and give the state directory back."""
         await self._stack.aclose()
@@ -140,9 +148,10 @@ class Service:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def _look_at_database(self) -> None:
-        began = time.perf_counter()
         try:
-            await self.database.ping()
+            latency_s = await self.database.ping()
+            if self._server_version is None:
+                self._server_version = (await self.database.fetch(_VERSION))[0][0]
         except StandfastError as error:
             self._database_state = {
                 "state": "unavailable",
@@ -150,12 +159,12 @@ class Service:
                 "next_step": error.next_step,
             }
             return
-        latency_ms = round((time.perf_counter() - began) * 1000, 2)
-        self._database_state = {"state": "online", "latency_ms": latency_ms, "server": self._server()}
-
-    def _server(self) -> str:
-        kind = "embedded" if self.settings.database_is_embedded else "external"
-        return f"PostgreSQL {self.database.server_version or ''} ({kind})"
+        self._database_state = {
+            "state": "online",
+            "latency_ms": round(latency_s * 1000, 2),
+            "server": self._server(),
+            "connections": self.database.statistics().size,
+        }
 
     async def _look_at_host(self) -> None:
         try:
