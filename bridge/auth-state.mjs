@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { openCompanyAuth, requireCompany } from './lib/company-auth.mjs'
 import { GatewayLink } from './lib/gateway-link.mjs'
 import { muteConsole } from './lib/quiet-console.mjs'
+import { signalRepositoryOver } from './lib/signal-repository.mjs'
 
 export { StandfastError } from './lib/errors.mjs'
 
@@ -46,6 +47,8 @@ export async function useStandfastAuthState(options) {
 function authState(auth, link) {
   return {
     state: { creds: auth.creds, keys: auth.keys },
+    /** For `makeWASocket`: stores ratchet steps before the messages that they encrypt leave, in an order that keeps them. */
+    makeSignalRepository: signalRepositoryOver(auth.keys),
     saveCreds: () => auth.saveCreds(),
     /** Waits for writes under way, gives the company back, disconnects. */
     close: async () => {

@@ -55,6 +55,8 @@ export class GatewayLink {
   call(method, paramsJson) {
     return new Promise((resolve, reject) => {
       if (this.#ended) return reject(this.#ended)
+      // The end of a connection has given the company back already.
+      if (method === 'auth.close' && !this.#wire) return resolve(null)
       const number = this.#nextNumber++
       const { callTimeoutMs } = this.#options
       const timer = setTimeout(() => this.#settle(number, this.#overdue(method)), callTimeoutMs)
@@ -116,6 +118,7 @@ export class GatewayLink {
     if (this.#wire !== wire) return
     this.#wire = null
     if (this.#ended) return
+    for (const [number, { method }] of [...this.#pending]) if (method === 'auth.close') this.#settle(number, null, null)
     if (!this.#auth) return this.#end(reason)
     this.#options.logger?.warn({ code: reason.code }, 'connection to the gateway lost, connecting again')
     void this.#reconnect()

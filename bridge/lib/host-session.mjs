@@ -9,11 +9,11 @@ import { makeWASocket } from 'baileys'
 import { openCompanyAuth } from './company-auth.mjs'
 import { settledWithin } from './deadline.mjs'
 import { asStandfastError, StandfastError, scrub } from './errors.mjs'
-import { ackEvent, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
+import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
 import { Sender } from './sender.mjs'
+import { signalRepositoryOver } from './signal-repository.mjs'
 import { boundClosing, cut, detach, drain } from './socket-end.mjs'
-import { makeSignalRepository } from './transaction-order.mjs'
 
 const FIRST_QR_TTL_S = 60
 const NEXT_QR_TTL_S = 20
@@ -35,6 +35,7 @@ export class HostSession {
   #finishing = null
   #qrShown = 0
   #lastFrameAt = null
+  #writeError = null
 
   /**
    * @param {{ company: string, generation: number, pair: object | null }} what
@@ -84,7 +85,12 @@ export class HostSession {
 
   async send(params) {
     this.#requireOpen()
-    return this.#sender.send(params)
+    try {
+      return await this.#sender.send(params)
+    } catch (error) {
+      // Baileys says only that it could not encrypt; that the step could not be stored is the reason.
+      throw this.#writeError && error.code === 'send_failed' ? this.#writeError : error
+    }
   }
 
   stats() {
@@ -115,15 +121,17 @@ export class HostSession {
     const { creds } = this.#auth
     forgetUnfinishedPairing(creds)
     const { baileysLog, sent, arrival } = this.#shared
+    const keys = { ...this.#auth.keys, set: (data) => this.#setKeys(data) }
+    const makeRepository = signalRepositoryOver(keys)
     this.#sock = makeWASocket({
       ...config,
-      auth: { creds, keys: { ...this.#auth.keys, set: (data) => this.#setKeys(data) } },
+      auth: { creds, keys },
       logger: baileysLog,
       syncFullHistory: false,
       markOnlineOnConnect: false,
       emitOwnEvents: false,
       transactionOpts: TRANSACTION_OPTIONS,
-      makeSignalRepository: (...args) => arrival.remembering(makeSignalRepository(...args)),
+      makeSignalRepository: (...args) => arrival.remembering(makeRepository(...args)),
       getMessage: async (key) => sent.get(key.id),
     })
     boundClosing(this.#sock)
@@ -141,6 +149,7 @@ export class HostSession {
     this.#on(ws, 'CB:ack,class:message', (node) => {
       if (this.#sender.knows(node.attrs.id)) this.#emitAll([ackEvent(node)])
     })
+    this.#on(ws, 'CB:receipt,type:inactive', (node) => this.#emitAll(inactiveReceiptEvents(node)))
     this.#on(ws, 'frame', () => {
       this.#lastFrameAt = performance.now()
     })
@@ -201,6 +210,7 @@ export class HostSession {
   async #setKeys(data) {
     try {
       await this.#auth.keys.set(data)
+      this.#writeError = null
     } catch (error) {
       this.#writeFailed(error)
       throw error
@@ -210,7 +220,8 @@ export class HostSession {
   /** A socket whose state can no longer be kept must not go on: what it sends would repeat counters. */
   #writeFailed(error) {
     if (this.#finishing) return
-    this.#report(error)
+    if (this.#writeError?.code !== error.code) this.#report(error)
+    this.#writeError = error
     if (!error.retryable) this.#sock?.end(undefined).catch(() => {})
   }
 

@@ -99,6 +99,12 @@ export class KeyMirror {
     return (name) => first === undefined || (this.#entries.get(name)?.sequence ?? 0) <= first
   }
 
+  /** True for what the gateway has acknowledged in just this form: a transaction repeats what was written ahead. */
+  #isStored(name, text) {
+    const entry = this.#entries.get(name)
+    return entry !== undefined && !entry.pending && entry.text === text
+  }
+
   #encode(data, wanted) {
     const texts = []
     const types = []
@@ -108,6 +114,7 @@ export class KeyMirror {
         const name = nameOf(type, id)
         if (!wanted(name)) continue
         const text = data[type][id] ? encodeValue(data[type][id]) : null
+        if (this.#isStored(name, text)) continue
         texts.push([name, text])
         fields.push(`${JSON.stringify(id)}:${text}`)
       }

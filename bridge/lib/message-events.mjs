@@ -90,6 +90,14 @@ export function ackEvent({ attrs }) {
   return attrs.error ? null : receipt({ id: attrs.id, remoteJid: attrs.from }, 'sent')
 }
 
+/** The events of a receipt from a device whose user is not looking, which Baileys passes over: delivered all the same. */
+export function inactiveReceiptEvents({ attrs, content }) {
+  if (attrs.recipient) return []
+  const items = Array.isArray(content) ? (content.find((node) => node.tag === 'list')?.content ?? []) : []
+  const ids = [attrs.id, ...items.map((item) => item.attrs.id)]
+  return ids.map((id) => receipt({ id, remoteJid: attrs.from }, 'delivered'))
+}
+
 function receipt(key, status) {
   return { kind: 'receipt', message_id: key.id, chat: key.remoteJid, status }
 }

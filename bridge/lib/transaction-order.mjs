@@ -9,20 +9,12 @@
  * The lock is taken before any other: libsignal queues work by address, and taking it within would deadlock.
  */
 
-import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
-
 /**
  * Transactions that Baileys begins while it holds something that a running one may wait for, so they must not wait
  * themselves. `lid-mapping`: a lookup under way is shared by all who ask (`inflightLIDLookups`: lib/Signal/lid-mapping.js).
  * `delete-…-sessions`: begun under `devicesMutex` (lib/Socket/messages-recv.js), which `relayMessage` takes too.
  */
 const UNORDERED = /^(lid-mapping|delete-\d+-sessions)$/
-
-/** Baileys' own repository over ordered keys: `makeWASocket({ auth: state, makeSignalRepository })`. */
-export function makeSignalRepository(auth, logger, pnToLid) {
-  orderTransactions(auth.keys)
-  return makeLibSignalRepository(auth, logger, pnToLid)
-}
 
 /** Orders the transactions of a store in place: the socket and its repository share the object. */
 export function orderTransactions(keys) {

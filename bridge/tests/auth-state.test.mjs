@@ -20,14 +20,18 @@ after(() => rm(directory, { recursive: true }))
 
 async function newGateway(t) {
   const gateway = await new FakeGateway(join(directory, `${count++}.sock`)).start()
-  t.after(() => gateway.stop().catch(() => {}))
+  gateway.clients = []
+  t.after(async () => {
+    await Promise.allSettled(gateway.clients.map((auth) => auth.close()))
+    await gateway.stop().catch(() => {})
+  })
   return gateway
 }
 
 async function opened(t, options = {}) {
   const gateway = options.gateway ?? (await newGateway(t))
   const auth = await useStandfastAuthState({ company: 'acme', socket: gateway.socketPath, pair: true, ...options })
-  t.after(() => auth.close().catch(() => {}))
+  gateway.clients.push(auth)
   return { gateway, auth, keys: auth.state.keys }
 }
 
@@ -303,6 +307,24 @@ test('close waits for writes under way, gives the company back, and refuses late
   assert.equal(gateway.holders.size, 0)
   await assert.rejects(keys.get('session', ['a.0']), { code: 'session_not_open' })
   await assert.rejects(keys.set({ session: { 'a.0': null } }), { code: 'session_not_open' })
+})
+
+test('close does not wait for a gateway that is away', async (t) => {
+  const { gateway, auth } = await opened(t)
+  await auth.saveCreds()
+  await gateway.stop()
+  const started = performance.now()
+  await auth.close()
+  assert.ok(performance.now() - started < 2_000)
+})
+
+test('a batch that changes nothing is not sent again', async (t) => {
+  const { gateway, keys } = await opened(t)
+  await keys.set({ session: { 'a.0': { v: 1 } } })
+  await keys.set({ session: { 'a.0': { v: 1 } }, 'sender-key-memory': { g: { x: true } } })
+  await keys.set({ session: { 'a.0': { v: 1 } } })
+  const sets = gateway.calls.filter((call) => call.method === 'keys.set').map((call) => call.params.data)
+  assert.deepEqual(sets, [{ session: { 'a.0': { v: 1 } } }, { 'sender-key-memory': { g: { x: true } } }])
 })
 
 test('the socket is found by the rules of the service', () => {
