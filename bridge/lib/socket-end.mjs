@@ -24,12 +24,11 @@ export function boundClosing(sock) {
 
 /**
  * Stops reading and lets messages that are being decrypted reach their events. Their ratchet step is committed, so
- * one that is dropped here could not be decrypted a second time.
+ * one that is dropped here would have to be remembered until the server delivers it again.
  */
 export async function drain(sock, arrival, timeoutMs) {
   sock.ws.socket?.pause()
   await settledWithin(timeoutMs, quiet(sock, arrival))
-  sock.ev.flush()
   sock.ws.socket?.resume()
 }
 

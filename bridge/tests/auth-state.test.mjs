@@ -213,7 +213,10 @@ test('calls made while the gateway is away are sent in order once it is back', a
   await auth.saveCreds()
   await gateway.stop()
   const writes = []
-  for (let i = 1; i <= 20; i++) writes.push(keys.set({ session: { 'a.0': { v: i } } }))
+  for (let i = 1; i <= 20; i++) {
+    writes.push(keys.set({ session: { 'a.0': { v: i } } }))
+    await new Promise(setImmediate)
+  }
   const read = keys.get('session', ['never'])
   auth.state.creds.accountSyncCounter = 9
   const saved = auth.saveCreds()

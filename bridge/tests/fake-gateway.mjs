@@ -27,6 +27,8 @@ export class FakeGateway {
     this.before = async () => {}
     /** Test hook: runs after the effect, before the answer. */
     this.after = async () => {}
+    /** Test hook: runs in the same turn in which the answer was written. */
+    this.answered = () => {}
   }
 
   async start() {
@@ -126,6 +128,7 @@ class Peer {
       await gateway.after(method, params)
       gateway.unanswered--
       this.send({ id, result })
+      gateway.answered(this, method)
     } catch (error) {
       gateway.unanswered--
       this.send({ id, error: { code: error.code ?? 'internal', message: error.message, ...error } })

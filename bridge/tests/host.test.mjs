@@ -91,8 +91,15 @@ test('only the newest generation of a company is answered', async (t) => {
   await assert.rejects(ask('message.send', { company: 'nobody', generation: 1 }), refused)
   await w.start('anna')
   await w.event('anna', 'open')
-  const closed = w.gateway.events.filter((e) => e.kind === 'closed').map((e) => e.generation)
-  assert.deepEqual(closed, [1, 2], 'the older socket ended before the newer began')
+  const closed = w.gateway.events.filter((e) => e.kind === 'closed').map((e) => [e.generation, e.status])
+  assert.deepEqual(
+    closed,
+    [
+      [1, 515],
+      [2, 0],
+    ],
+    'the older socket ended in order before the newer began',
+  )
 })
 
 test('bad requests are refused and harm nothing', async (t) => {
@@ -125,4 +132,17 @@ test('bad requests are refused and harm nothing', async (t) => {
     [['anna', 2]],
   )
   assert.ok(stats.sessions[0].last_frame_age_ms < 20_000)
+})
+
+test('a request that comes in the same breath as the answer to hello is answered', async (t) => {
+  const w = await world(t, { host: false })
+  const asked = new Promise((resolve) => {
+    w.gateway.answered = (peer, method) => {
+      if (method === 'hello') resolve(peer.request('session.start', { company: 'anna', generation: 1, pair: null }))
+    }
+  })
+  w.generations.set('anna', 1)
+  await w.startHost()
+  assert.equal(await asked, null)
+  assert.equal((await w.event('anna', 'error')).error.code, 'company_unknown')
 })
