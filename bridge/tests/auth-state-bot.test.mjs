@@ -1,65 +1,47 @@
-/** A bot that knows nothing of Standfast but `useStandfastAuthState`, written as one would write it for Baileys. */
+/** What a Node bot gets that knows nothing of Standfast but `useStandfastAuthState`. */
 
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { test } from 'node:test'
-import { DisconnectReason, makeWASocket } from 'baileys'
-import { WA_CERT_DETAILS } from 'baileys/lib/Defaults/index.js'
-import { useStandfastAuthState } from 'standfast-bridge'
-import { makeBaileysLog, makeHostLog } from '../lib/host-log.mjs'
+import { fileURLToPath } from 'node:url'
 import { until } from './fake-gateway.mjs'
 import { world } from './host-harness.mjs'
 
+const PLAIN_BOT = fileURLToPath(new URL('plain-bot.mjs', import.meta.url))
 const BOT = '79990000011'
 const FRIEND = '79990000012'
-const logger = makeBaileysLog(makeHostLog('silent'))
 
-async function startBot(w, seen) {
-  const { state, saveCreds, makeSignalRepository, close } = await useStandfastAuthState({
-    company: 'bot',
-    socket: w.gateway.socketPath,
-    pair: true,
-    quietSignal: true,
-  })
-  let sock
-  const connect = () => {
-    sock = makeWASocket({ auth: state, logger, waWebSocketUrl: w.simulator.url, makeSignalRepository })
-    sock.ev.on('creds.update', saveCreds)
-    sock.ev.on('connection.update', ({ connection, qr, lastDisconnect }) => {
-      if (qr) seen.qr.push(qr)
-      if (connection === 'open') seen.opens++
-      const code = lastDisconnect?.error?.output?.statusCode
-      if (connection === 'close' && code === DisconnectReason.restartRequired) connect()
-    })
-    sock.ev.on('messages.upsert', async ({ messages }) => {
-      for (const { key, message } of messages) {
-        const text = message?.conversation || message?.extendedTextMessage?.text
-        if (key.fromMe || !text) continue
-        seen.texts.push(text)
-        await sock.sendMessage(key.remoteJid, { text: `echo ${text}` })
-      }
-    })
-  }
-  connect()
+/** Starts the bot; what it tells is added to `told`. */
+function startBot(t, w, told) {
+  const { url, root_key } = w.simulator
+  const env = { PATH: process.env.PATH, STANDFAST_SOCKET: w.gateway.socketPath, URL: url, ROOT_KEY: root_key }
+  const child = spawn(process.execPath, [PLAIN_BOT], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  t.after(() => child.kill('SIGKILL'))
+  createInterface({ input: child.stdout }).on('line', (line) => told.push(JSON.parse(line)))
   return async () => {
-    await sock.end(undefined)
-    await close()
+    child.stdin.end()
+    const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(10_000) })
+    assert.equal(code, 0)
   }
 }
 
 test('a Node bot pairs, chats, loses the gateway in between, restarts without pairing and chats on', async (t) => {
   const w = await world(t, { host: false })
-  WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(w.simulator.root_key, 'base64')
-  const seen = { qr: [], opens: 0, texts: [] }
-  let stop = await startBot(w, seen)
-  await until(() => seen.qr.length > 0, 'a QR')
-  await w.admin('POST', '/scan', { qr: seen.qr[0], phone: BOT })
-  await until(() => seen.opens === 1, 'the login')
+  const told = []
+  const opens = (count) => until(() => told.filter((what) => what.open).length === count, `login ${count}`)
+  let stop = startBot(t, w, told)
+  const { qr } = await until(() => told.find((what) => what.qr), 'a QR')
+  await w.admin('POST', '/scan', { qr, phone: BOT })
+  await opens(1)
   await w.admin('POST', '/contacts', { phone: FRIEND, behaviour: 'silent' })
   const say = (text) => w.admin('POST', `/contacts/${FRIEND}/send`, { to: BOT, text })
-  const echoes = async (count) => {
-    const heard = async () => (await w.admin('GET', `/contacts/${FRIEND}/messages`)).messages
-    return until(async () => ((await heard()).length >= count ? heard() : null), `${count} echoes`)
-  }
+  const echoes = (count) =>
+    until(async () => {
+      const { messages } = await w.admin('GET', `/contacts/${FRIEND}/messages`)
+      return messages.length >= count
+    }, `${count} echoes`)
   await say('one')
   await echoes(1)
   await w.gateway.stop()
@@ -69,11 +51,11 @@ test('a Node bot pairs, chats, loses the gateway in between, restarts without pa
   await echoes(2)
   await stop()
   assert.equal(w.gateway.holders.size, 0)
-  stop = await startBot(w, seen)
-  await until(() => seen.opens === 2, 'the second login')
+  stop = startBot(t, w, told)
+  await opens(2)
   await say('three')
   await echoes(3)
   await stop()
-  assert.deepEqual(seen.texts, ['one', 'two', 'three'])
-  assert.equal(seen.qr.length, 1, 'paired once')
+  assert.deepEqual(told.map((what) => what.text).filter(Boolean), ['one', 'two', 'three'])
+  assert.equal(told.filter((what) => what.qr).length, 1, 'paired once')
 })
