@@ -4,14 +4,20 @@
  * Invariant: a read never returns something older than the last write that was accepted or is still under way.
  * Holding the company makes this client its only writer, so it may also remember absences. Why not Baileys' own
  * cache: that one keeps a value whose write failed, hands out the live object to be changed in place, forgets after
- * five minutes and asks again for every absent key. Here a failed write drops its keys, values are kept as text
- * and parsed afresh for each read, and what is evicted or in doubt is read again from the gateway.
+ * five minutes and asks again for every absent key. Here a failed write drops its keys, values other than sessions are
+ * kept as text and parsed afresh for each read, and what is evicted or in doubt is read again from the gateway.
  */
 
 import { proto } from 'baileys'
+import { BatchWriter } from './batch-writer.mjs'
 import { encodeValue, reviveBuffers } from './values.mjs'
 
 const DEFAULT_LIMIT_CHARS = 16 * 1024 * 1024
+/**
+ * Types whose values are kept as objects: libsignal copies a session when it reads one and makes a new object for each
+ * that it writes (`SessionRecord.deserialize`, `serialize`), and parsing sessions was a tenth of a message's time.
+ */
+const LIVE = new Set(['session'])
 /** What an entry costs beside its text, so that a million remembered absences are bounded too. */
 const ENTRY_OVERHEAD_CHARS = 160
 
@@ -21,6 +27,7 @@ const ENTRY_OVERHEAD_CHARS = 160
  */
 export class KeyMirror {
   #remote
+  #writer
   #limitChars
   #entries = new Map()
   #chars = 0
@@ -30,6 +37,7 @@ export class KeyMirror {
 
   constructor(remote) {
     this.#remote = remote
+    this.#writer = new BatchWriter(remote.store)
     this.#limitChars = remote.limitChars ?? DEFAULT_LIMIT_CHARS
   }
 
@@ -39,7 +47,7 @@ export class KeyMirror {
     const missing = []
     for (const id of ids) {
       const entry = this.#entries.get(nameOf(type, id))
-      if (entry) put(found, type, id, entry.text)
+      if (entry) put(found, type, id, entry)
       else missing.push(id)
     }
     if (missing.length > 0) await this.#fetch(type, missing, found)
@@ -49,14 +57,16 @@ export class KeyMirror {
   /** Writes one batch; resolves when it is durable. Falsy values delete. */
   async set(data) {
     const sequence = ++this.#sequence
-    const { json, texts } = this.#encode(data, this.#notRolledBack(data, sequence))
-    if (texts.length === 0) return
-    for (const [name, text] of texts) this.#remember(name, text, sequence, true)
+    const entries = this.#encode(data, this.#notRolledBack(data, sequence))
+    if (entries.length === 0) return
+    for (const [type, id, text] of entries) {
+      this.#remember(nameOf(type, id), entryOf(type, text, data[type][id]), sequence, true)
+    }
     try {
-      await this.#remote.store(json)
-      for (const [name] of texts) this.#settle(name, sequence)
+      await this.#writer.write(entries)
+      for (const [type, id] of entries) this.#settle(nameOf(type, id), sequence)
     } catch (error) {
-      for (const [name] of texts) this.#forget(name, sequence)
+      for (const [type, id] of entries) this.#forget(nameOf(type, id), sequence)
       throw error
     } finally {
       this.#evict()
@@ -65,6 +75,7 @@ export class KeyMirror {
 
   async clear() {
     this.reset()
+    await this.#writer.flush()
     await this.#remote.clear()
     this.reset()
   }
@@ -82,9 +93,9 @@ export class KeyMirror {
       const name = nameOf(type, id)
       const newer = this.#entries.get(name)
       // A write that overtook this read wins, in the answer too.
-      const text = newer ? newer.text : textOf(fetched[id])
-      put(found, type, id, text)
-      if (!newer && era === this.#era) this.#remember(name, text, 0, false)
+      const entry = newer ?? entryOf(type, textOf(fetched[id]))
+      put(found, type, id, entry)
+      if (!newer && era === this.#era) this.#remember(name, entry, 0, false)
     }
     this.#evict()
   }
@@ -99,35 +110,28 @@ export class KeyMirror {
     return (name) => first === undefined || (this.#entries.get(name)?.sequence ?? 0) <= first
   }
 
-  /** True for what the gateway has acknowledged in just this form: a transaction repeats what was written ahead. */
-  #isStored(name, text) {
-    const entry = this.#entries.get(name)
-    return entry !== undefined && !entry.pending && entry.text === text
-  }
-
   #encode(data, wanted) {
-    const texts = []
-    const types = []
+    const entries = []
     for (const type of Object.keys(data)) {
-      const fields = []
       for (const id of Object.keys(data[type] ?? {})) {
         const name = nameOf(type, id)
         if (!wanted(name)) continue
-        const text = data[type][id] ? encodeValue(data[type][id]) : null
-        if (this.#isStored(name, text)) continue
-        texts.push([name, text])
-        fields.push(`${JSON.stringify(id)}:${text}`)
+        const value = data[type][id] || null
+        const old = this.#entries.get(name)
+        // A transaction repeats what was written ahead of it: the very object, or the same text.
+        if (old && !old.pending && value && old.value === value) continue
+        const text = value ? encodeValue(value) : null
+        if (!old || old.pending || old.text !== text || old.value) entries.push([type, id, text])
       }
-      if (fields.length > 0) types.push(`${JSON.stringify(type)}:{${fields.join(',')}}`)
     }
-    return { json: `{${types.join(',')}}`, texts }
+    return entries
   }
 
-  #remember(name, text, sequence, pending) {
+  #remember(name, entry, sequence, pending) {
     const old = this.#entries.get(name)
     if (old) this.#drop(name, old)
-    this.#entries.set(name, { text, sequence, pending })
-    this.#chars += cost(name, text)
+    this.#entries.set(name, Object.assign(entry, { sequence, pending }))
+    this.#chars += cost(name, entry)
   }
 
   #settle(name, sequence) {
@@ -142,7 +146,7 @@ export class KeyMirror {
 
   #drop(name, entry) {
     this.#entries.delete(name)
-    this.#chars -= cost(name, entry.text)
+    this.#chars -= cost(name, entry)
   }
 
   /** Oldest entry first; a pending one stays, for the gateway may not yet answer with it. */
@@ -159,17 +163,24 @@ function nameOf(type, id) {
   return `${type}\0${id}`
 }
 
-function cost(name, text) {
-  return name.length + (text?.length ?? 0) + ENTRY_OVERHEAD_CHARS
+function cost(name, entry) {
+  return name.length + entry.chars + ENTRY_OVERHEAD_CHARS
+}
+
+/** A key as it is kept: as the object itself where that is safe, otherwise as text; null text is an absence. */
+function entryOf(type, text, value) {
+  const chars = text?.length ?? 0
+  if (text === null || !LIVE.has(type)) return { text, chars, value: undefined }
+  return { text: undefined, chars, value: value ?? reviveBuffers(JSON.parse(text)) }
 }
 
 function textOf(value) {
   return value === undefined || value === null ? null : JSON.stringify(value)
 }
 
-function put(found, type, id, text) {
-  if (text === null) return
-  const value = reviveBuffers(JSON.parse(text))
+function put(found, type, id, entry) {
+  if (entry.text === null) return
+  const value = entry.value ?? reviveBuffers(JSON.parse(entry.text))
   // A plain object here makes Baileys' app-state code fail silently; `create` would keep base64 as text.
   found[id] = type === 'app-state-sync-key' ? proto.Message.AppStateSyncKeyData.fromObject(value) : value
 }

@@ -11,6 +11,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
+import { guardReads } from './read-guard.mjs'
 import { orderTransactions } from './transaction-order.mjs'
 
 /** What encrypting advances; the rest of a transaction may be committed after the message. */
@@ -23,6 +24,7 @@ export function signalRepositoryOver(store) {
   return (auth, logger, pnToLid) => {
     const ahead = new AsyncLocalStorage()
     orderTransactions(auth.keys)
+    guardReads(auth.keys)
     writeAhead(auth.keys, store, ahead)
     const repository = makeLibSignalRepository(auth, logger, pnToLid)
     const { encryptMessage, encryptGroupMessage } = repository
