@@ -121,7 +121,7 @@ export class KeyMirror {
         // A transaction repeats what was written ahead of it: the very object, or the same text.
         if (old && !old.pending && value && old.value === value) continue
         const text = value ? encodeValue(value) : null
-        if (!old || old.pending || old.text !== text || old.value) entries.push([type, id, text])
+        if (!old || old.pending || old.text !== text) entries.push([type, id, text])
       }
     }
     return entries
@@ -163,15 +163,14 @@ function nameOf(type, id) {
   return `${type}\0${id}`
 }
 
-function cost(name, entry) {
-  return name.length + entry.chars + ENTRY_OVERHEAD_CHARS
+function cost(name, { text, value }) {
+  return name.length + (text?.length ?? 0) * (value ? 2 : 1) + ENTRY_OVERHEAD_CHARS
 }
 
-/** A key as it is kept: as the object itself where that is safe, otherwise as text; null text is an absence. */
+/** A key as it is kept: as text, and where that is safe as the object too; null text is an absence. */
 function entryOf(type, text, value) {
-  const chars = text?.length ?? 0
-  if (text === null || !LIVE.has(type)) return { text, chars, value: undefined }
-  return { text: undefined, chars, value: value ?? reviveBuffers(JSON.parse(text)) }
+  if (text === null || !LIVE.has(type)) return { text, value: undefined }
+  return { text, value: value ?? reviveBuffers(JSON.parse(text)) }
 }
 
 function textOf(value) {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { initAuthCreds, proto } from 'baileys'
+import libsignal from 'libsignal'
 import { defaultSocketPath, useStandfastAuthState } from '../auth-state.mjs'
 import { encodeValue } from '../lib/values.mjs'
 import { FakeGateway, refusal, until } from './fake-gateway.mjs'
@@ -142,15 +143,47 @@ test('a failed get rejects and is not remembered as an absence', async (t) => {
 test('what was read or written, absences too, needs no second round trip', async (t) => {
   const { gateway, keys } = await opened(t)
   await keys.get('tctoken', ['gone'])
-  await keys.set({ session: { 'a.0': { v: 1 } } })
+  await keys.set({ 'sender-key-memory': { g: { v: 1 } } })
   gateway.calls.length = 0
   for (let i = 0; i < 3; i++) {
     assert.deepEqual(await keys.get('tctoken', ['gone']), {})
-    const { 'a.0': session } = await keys.get('session', ['a.0'])
-    assert.deepEqual(session, { v: 1 })
-    session.v = 'changed by the reader'
+    const { g: memory } = await keys.get('sender-key-memory', ['g'])
+    assert.deepEqual(memory, { v: 1 })
+    memory.v = 'changed by the reader'
   }
   assert.deepEqual(methods(gateway), [])
+})
+
+test('sessions are handed out uncopied, and libsignal changes none that it was handed', async (t) => {
+  const { keys } = await opened(t)
+  const record = new libsignal.SessionRecord()
+  const bytes = (length) => Buffer.alloc(length, 7)
+  const entry = libsignal.SessionRecord.createEntry()
+  Object.assign(entry, {
+    registrationId: 1,
+    currentRatchet: {
+      ephemeralKeyPair: { pubKey: bytes(33), privKey: bytes(32) },
+      lastRemoteEphemeralKey: bytes(33),
+      previousCounter: 0,
+      rootKey: bytes(32),
+    },
+    indexInfo: { baseKey: bytes(33), baseKeyType: 1, closed: -1, used: 1, created: 1, remoteIdentityKey: bytes(33) },
+  })
+  entry.addChain(bytes(33), { messageKeys: { 3: bytes(32) }, chainKey: { counter: 4, key: bytes(32) }, chainType: 2 })
+  record.setSession(entry)
+  await keys.set({ session: { 'a.0': record.serialize() } })
+  const handed = (await keys.get('session', ['a.0']))['a.0']
+  const before = JSON.stringify(handed)
+  const read = libsignal.SessionRecord.deserialize(handed)
+  const chain = read.getOpenSession().getChain(bytes(33))
+  chain.chainKey.counter = 99
+  chain.chainKey.key.fill(0)
+  delete chain.messageKeys[3]
+  read.getOpenSession().currentRatchet.rootKey.fill(0)
+  read.getOpenSession().indexInfo.closed = 5
+  read.serialize()._sessions = null
+  assert.equal(JSON.stringify(handed), before)
+  assert.equal((await keys.get('session', ['a.0']))['a.0'], handed)
 })
 
 test('a batch that failed is not served, and its repetition never rolls back a newer one', async (t) => {
@@ -323,11 +356,12 @@ test('close does not wait for a gateway that is away', async (t) => {
 
 test('a batch that changes nothing is not sent again', async (t) => {
   const { gateway, keys } = await opened(t)
-  await keys.set({ session: { 'a.0': { v: 1 } } })
-  await keys.set({ session: { 'a.0': { v: 1 } }, 'sender-key-memory': { g: { x: true } } })
-  await keys.set({ session: { 'a.0': { v: 1 } } })
+  const step = { session: { 'a.0': { v: 1 } }, 'sender-key': { g: Buffer.from('made up') } }
+  await keys.set(step)
+  await keys.set({ ...step, 'sender-key-memory': { g: { x: true } } })
+  await keys.set({ ...step, 'sender-key': { g: Buffer.from('made up') } })
   const sets = gateway.calls.filter((call) => call.method === 'keys.set').map((call) => call.params.data)
-  assert.deepEqual(sets, [{ session: { 'a.0': { v: 1 } } }, { 'sender-key-memory': { g: { x: true } } }])
+  assert.deepEqual(sets.map(Object.keys), [['session', 'sender-key'], ['sender-key-memory']])
 })
 
 test('the socket is found by the rules of the service', () => {
