@@ -19,13 +19,18 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 def configure_logging(
-    level: str = "info", *, stream: TextIO | None = None, as_json: bool | None = None
+    level: str = "info",
+    *,
+    stream: TextIO | None = None,
+    handler: logging.Handler | None = None,
+    as_json: bool | None = None,
 ) -> None:
-    """Send structlog's and the standard library's records to `stream` (stderr), JSON when it is no terminal."""
+    """Send structlog's and the standard library's records to `stream` (stderr), JSON when it is no terminal; or to
+    `handler`, which the caller closes."""
     out = stream or sys.stderr
     if as_json is None:
-        as_json = not out.isatty()
-    handler = logging.StreamHandler(out)
+        as_json = handler is not None or not out.isatty()
+    handler = handler or logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_common(),

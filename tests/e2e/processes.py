@@ -1,6 +1,6 @@
-"""`standfast` and Node bots as processes of their own, as people and supervisors start them; and what they leave behind.
+"""`standfast` and Node bots as processes of their own, as people start them; and what they leave behind.
 
-Invariant: every process lives in the test's own directory (its HOME), which is how all that it started are found again.
+Invariant: every process lives in the test's own directory (its HOME), by which all that it started are found again.
 """
 
 from __future__ import annotations
@@ -145,23 +145,30 @@ class Home:
     async def __call__(self, *args: str | Path, timeout_s: float = RUN_TIMEOUT_S, **environment: str) -> Ran:
         """Run `standfast` with these arguments to its end."""
         errors = self._output()
-        process = self.run([*_STANDFAST, *args], errors=errors, **environment)
+        process = self.run([*_STANDFAST, *args], environment, errors=errors)
         code = await process.ended(timeout_s)
         return Ran(code, process.text(), errors.read_text())
 
     def start(self, *args: str | Path, **environment: str) -> Process:
         """Start `standfast`; stdout and stderr go together."""
-        return self.run([*_STANDFAST, *args], **environment)
+        return self.run([*_STANDFAST, *args], environment)
 
-    def run(self, argv: Sequence[str | Path], errors: Path | None = None, **environment: str) -> Process:
-        """Start any program."""
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        environment: Mapping[str, str],
+        *,
+        errors: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> Process:
+        """Start any program; stderr goes with stdout, or to the file `errors`."""
         output = self._output()
         with output.open("wb") as out, contextlib.ExitStack() as stack:
             popen = subprocess.Popen(
                 [str(arg) for arg in argv],
                 cwd=self.directory,
-                env=self.environment | environment,
-                stdin=subprocess.DEVNULL,
+                env={**self.environment, **environment},
+                stdin=stdin,
                 stdout=out,
                 stderr=stack.enter_context(errors.open("wb")) if errors else subprocess.STDOUT,
             )
@@ -172,16 +179,17 @@ class Home:
         """`standfast` in a terminal window of this size."""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        argv = [sys.executable, "-c", _IN_TERMINAL, *_STANDFAST, *map(str, args)]
-        popen = subprocess.Popen(
-            argv, cwd=self.directory, env=self.environment, stdin=slave, stdout=slave, stderr=slave
-        )
+        terminal = Terminal(self._in_terminal(slave, args), master)
         os.close(slave)
-        terminal = Terminal(popen, master)
         try:
             yield terminal
         finally:
             terminal.close()
+
+    def _in_terminal(self, slave: int, args: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-c", _IN_TERMINAL, *_STANDFAST, *map(str, args)]
+        directory, environment = self.directory, self.environment
+        return subprocess.Popen(argv, cwd=directory, env=environment, stdin=slave, stdout=slave, stderr=slave)
 
     def remains(self) -> list[str]:
         """Everything alive that was started here: processes, sockets, held locks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -91,7 +92,9 @@ async def test_ctrl_c_ends_everything_and_gives_the_terminal_back(first_start: F
     assert first_start.end_s < END_TIMEOUT_S
     assert first_start.said.rindex("\x1b[?1049l") > first_start.said.rindex("\x1b[?1049h")
     assert first_start.said.rindex("\x1b[?25h") > first_start.said.rindex("\x1b[?25l")
-    assert "Ended after" in first_start.said
+    log = first_start.home.state.path / "simulator" / "standfast.log"
+    assert re.search(rf"Ended after \d+ s. Log: {log}\s*$", first_start.said)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 async def open_without_terminal(home: Home) -> Process:
@@ -112,7 +115,8 @@ async def test_the_second_start_needs_no_pairing(paired: Home) -> None:
     assert [session["state"] for session in told["sessions"]] == ["open", "open"]
     assert all(session["since_s"] >= 0 and session["generation"] == 1 for session in told["sessions"])
     assert told["uptime_s"] < 15
-    stats = httpx.get(f"{told['simulator']}/stats", timeout=10, trust_env=False).json()
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+        stats = (await http.get(f"{told['simulator']}/stats")).json()
     assert (stats["pairings"], stats["logins"]) == (0, 2)
     assert "paired" not in process.text()
     assert await process.end() < END_TIMEOUT_S

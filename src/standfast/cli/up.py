@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import logging.handlers
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
-from pathlib import Path
 
 import structlog
 from rich.console import Console
@@ -61,13 +61,15 @@ async def up(settings: Settings, *, mode: Mode, company: str, console: Console) 
 
 
 async def _up(settings: Settings, mode: Mode, company: str, console: Console) -> None:
-    if console.is_terminal:
-        console.print("Starting …", style="dim")
-    async with _running(settings, mode, company) as service:
-        if console.is_terminal:
-            await _show(service, console, show_qr=mode is Mode.WHATSAPP)
-        else:
+    if not console.is_terminal:
+        async with _running(settings, mode, company) as service:
             await _report(service, console)
+        return
+    console.print("Starting …", style="dim")
+    with contextlib.ExitStack() as afterwards:  # what happens on the way out is logged too
+        async with _running(settings, mode, company) as service:
+            afterwards.enter_context(_log_to_file(service, console))
+            await _show(service, console, show_qr=mode is Mode.WHATSAPP)
 
 
 def _running(settings: Settings, mode: Mode, company: str) -> contextlib.AbstractAsyncContextManager[Service]:
@@ -106,7 +108,6 @@ async def _with_simulator(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def _show(service: Service, console: Console, *, show_qr: bool) -> None:
-    log_path = _log_to_file(service)
     view = LiveView(show_qr=show_qr)
     unsubscribe = service.bus.subscribe(view.take)
     try:
@@ -117,18 +118,22 @@ async def _show(service: Service, console: Console, *, show_qr: bool) -> None:
                 await asyncio.sleep(REFRESH_S)
     finally:
         unsubscribe()
-        console.print(
-            f"Ended after {duration(view.status.get('uptime_s', 0))}. Log: {log_path}", soft_wrap=True
-        )
+        console.print("Ending …", style="dim")
 
 
-def _log_to_file(service: Service) -> Path:
+@contextlib.contextmanager
+def _log_to_file(service: Service, console: Console) -> Iterator[None]:
     """The screen belongs to the view, so the log goes to a file of the state directory."""
-    path = service.state.path / "standfast.log"
+    path, began = service.state.path / "standfast.log", time.monotonic()
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2)
     path.chmod(0o600)
-    configure_logging(service.settings.log_level, stream=handler.stream, as_json=True)
-    return path
+    configure_logging(service.settings.log_level, handler=handler)
+    try:
+        yield
+    finally:
+        configure_logging(service.settings.log_level)
+        handler.close()
+        console.print(f"Ended after {duration(time.monotonic() - began)}. Log: {path}", soft_wrap=True)
 
 
 async def _report(service: Service, console: Console) -> None:
