@@ -131,12 +131,12 @@ export class HostSession {
       markOnlineOnConnect: false,
       emitOwnEvents: false,
       transactionOpts: TRANSACTION_OPTIONS,
-      makeSignalRepository: (...args) => arrival.remembering(makeRepository(...args)),
+      makeSignalRepository: (...args) => arrival.remembering(makeRepository(...args), args[0].keys),
       getMessage: async (key) => sent.get(key.id),
     })
     boundClosing(this.#sock)
     arrival.order(this.#sock.ws)
-    this.#sender = new Sender(this.#sock, sent)
+    this.#sender = new Sender(this.#sock, sent, () => arrival.released())
     this.#listen(this.#sock)
   }
 

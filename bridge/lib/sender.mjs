@@ -15,12 +15,15 @@ const SEND_TIMEOUT_MS = 20_000
 export class Sender {
   #sock
   #sent
+  #left
   #tails = new Map()
   #underWay = new Map()
 
-  constructor(sock, sent) {
+  /** `left` resolves when what the socket was given to send so far has left. */
+  constructor(sock, sent, left) {
     this.#sock = sock
     this.#sent = sent
+    this.#left = left
   }
 
   /** Resolves to `{message_id, jid, timestamp_s}`; rejects with `usage` or `send_failed`. */
@@ -61,6 +64,7 @@ export class Sender {
 
   async #deliver(jid, content, messageId) {
     const message = await this.#sock.sendMessage(jid, content, { messageId })
+    await this.#left()
     if (message?.message) this.#sent.put(messageId, message.message)
     const timestamp = Number(message?.messageTimestamp ?? Math.floor(Date.now() / 1000))
     return { message_id: messageId, jid: message?.key?.remoteJid ?? jid, timestamp_s: timestamp }

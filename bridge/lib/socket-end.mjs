@@ -29,6 +29,7 @@ export function boundClosing(sock) {
 export async function drain(sock, arrival, timeoutMs) {
   sock.ws.socket?.pause()
   await settledWithin(timeoutMs, quiet(sock, arrival))
+  await settledWithin(timeoutMs, arrival.clear())
   sock.ws.socket?.resume()
 }
 
