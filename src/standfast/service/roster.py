@@ -42,18 +42,28 @@ class DatabaseRoster:
     async def unlinked(self, company: Company) -> None:
         await sessions_table.set_unlinked(self._database, company)
 
+    async def check_pairing(self, company: Company) -> None:
+        await self._dead_state(company)
+
     async def prepare_pairing(self, company: Company) -> None:
+        snapshot = await self._dead_state(company)
+        if snapshot is None:
+            return
+        folder = await self._archived(company, snapshot)
+        await self._store.remove(company)
+        log.info("dead auth state archived and removed", company=company, folder=str(folder))
+
+    async def _dead_state(self, company: Company) -> Snapshot | None:
+        """The auth state that a new pairing would replace; None where there is none that was ever paired."""
         snapshot = await self._store.snapshot(company)
         if snapshot is None or not parse_creds(snapshot.creds).is_registered:
-            return
+            return None
         if not await sessions_table.is_unlinked(self._database, company):
             raise PairingFailed(
                 f"company {company!r} is paired already",
                 next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
             )
-        folder = await self._archived(company, snapshot)
-        await self._store.remove(company)
-        log.info("dead auth state archived and removed", company=company, folder=str(folder))
+        return snapshot
 
     async def _archived(self, company: Company, snapshot: Snapshot) -> Path:
         """Export what is about to be removed, below the state directory."""

@@ -49,9 +49,13 @@ class Roster(Protocol):
         """WhatsApp said that the device was removed; the session is not wanted and the creds are dead."""
         ...
 
+    async def check_pairing(self, company: Company) -> None:
+        """Raises `PairingFailed` where the company is paired and alive. Changes nothing."""
+        ...
+
     async def prepare_pairing(self, company: Company) -> None:
-        """Make room for a new identity: archives and removes auth state that is dead. Raises
-        `PairingFailed` where the company is paired and alive."""
+        """Make room for a new identity: archives and removes auth state that is dead. Raises as
+        `check_pairing`."""
         ...
 
 
@@ -142,6 +146,10 @@ class SessionPool:
                 next_step=f"Unlink it first: 'standfast logout {session.company}'.",
             )
         async with session.lock:
+            if session.state is State.LOGGED_OUT:
+                await self._roster.unlinked(session.company)  # its note may not have been written yet
+            # Before anything is ended: a request that is refused must not cost the session its connection.
+            await self._roster.check_pairing(session.company)
             await self._driver.end(session, "a new pairing was asked for")
             await self._roster.prepare_pairing(session.company)
             session.pairing, session.failures = pairing, 0
@@ -198,6 +206,8 @@ class SessionPool:
         if session is None or data.get("generation") != session.generation or not session.is_active:
             return
         kind = str(data.get("kind"))
+        if _is_double(session, kind, data):
+            return
         take = self._takers.get(kind)
         if take is not None:
             take(session, data)
@@ -226,6 +236,7 @@ class SessionPool:
         self._driver.tell(session)
 
     def _take_message(self, session: Session, data: dict[str, Any]) -> None:
+        session.recent.add((data["message"]["chat"], data["message"]["id"]))
         session.received(from_me=bool(data["message"].get("from_me", False)))
 
     def _take_undecryptable(self, session: Session, _data: dict[str, Any]) -> None:
@@ -274,6 +285,13 @@ class SessionPool:
         if session is None:
             raise CompanyUnknown(f"there is no session of company {company!r}")
         return session
+
+
+def _is_double(session: Session, kind: str, data: dict[str, Any]) -> bool:
+    """Whether this is a message that was handed over already, or the failure to decrypt its copy."""
+    if kind == "message":
+        return (data["message"]["chat"], data["message"]["id"]) in session.recent
+    return kind == "undecryptable" and (data.get("chat"), data.get("message_id")) in session.recent
 
 
 def _not_open(session: Session) -> SessionNotOpen:
