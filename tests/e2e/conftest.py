@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 import shutil
 import tempfile
@@ -28,14 +29,29 @@ _phones = itertools.count(79_990_100_001)
 QUICK = Backoff(base_s=0.2, cap_s=1.0, steady_s=2.0)
 
 
-async def until(done: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """The first true result of `done`; fails with `what` at the deadline."""
+async def until(done: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 20.0) -> Any:
+    """The first true result of `done`, which may be asynchronous; fails at the deadline with `what`, which may be
+    worked out only then."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    while not (result := done()):
-        assert loop.time() < deadline, f"not within {timeout_s:g} s: {what}"
+    while True:
+        result = done()
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return result
+        if loop.time() > deadline:
+            pytest.fail(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
         await asyncio.sleep(0.02)
-    return result
+
+
+async def stays(holds: Callable[[], bool], what: str, for_s: float) -> None:
+    """Watch that `holds` is true all the time; fails with `what` as soon as it is not."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + for_s
+    while loop.time() < end:
+        assert holds(), what
+        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -96,20 +112,23 @@ class Line:
         pool = self.service.pool
         await until(
             lambda: any(one.company == company and one.state is state for one in pool.sessions()),
-            f"{company} {state.value}; sessions: {[(s.company, s.state, s.reason) for s in pool.sessions()]}",
+            lambda: (
+                f"{company} {state.value}; sessions: {[(s.company, s.state, s.reason) for s in pool.sessions()]}"
+            ),
             timeout_s,
         )
         return self.session(company)
 
+    def events(self, company: str, kind: str, since: int = 0) -> list[dict[str, Any]]:
+        """Every event of `kind` among those heard from index `since` on."""
+        return [e.data for e in self.heard[since:] if e.company == company and e.kind == kind]
+
     async def event(self, company: str, kind: str, since: int = 0) -> dict[str, Any]:
         """The first event of `kind` among those heard from index `since` on."""
-
-        def found() -> Event | None:
-            matching = (e for e in self.heard[since:] if e.company == company and e.kind == kind)
-            return next(matching, None)
-
-        event: Event = await until(found, f"{kind} of {company}")
-        return event.data
+        found: list[dict[str, Any]] = await until(
+            lambda: self.events(company, kind, since), f"{kind} of {company}"
+        )
+        return found[0]
 
     async def pair(self, company: str, phone: str) -> Session:
         """Pair by QR, as a person with a phone would, and wait until the session is open."""
@@ -126,21 +145,47 @@ class Line:
         message_id: str = sent["message_id"]
         return message_id
 
+    async def acquaint(self, one: str, other: str) -> None:
+        """The first message each way, one after the other: two that cross cost a retry."""
+        for sender, receiver in ((one, other), (other, one)):
+            await self.send(sender, receiver, f"{sender} greets {receiver}")
+            await self.received(receiver, [f"{sender} greets {receiver}"])
+
+    async def contact_received(self, phone: str, texts: list[str]) -> None:
+        """Wait until a contact of the simulator has all of `texts`."""
+
+        async def has_all() -> bool:
+            answer = await self.simulator.ask("GET", f"/contacts/{phone}/messages?after=0")
+            return set(texts) <= {message["text"] for message in answer["messages"]}
+
+        await until(has_all, f"{texts} at the contact")
+
+    async def retries(self) -> int:
+        """How often a message had to be sent again because it could not be decrypted."""
+        count: int = (await self.simulator.ask("GET", "/stats"))["retries"]
+        return count
+
     def texts(self, company: str) -> list[str]:
         """Every text that the company has received, in order, doubles included."""
-        return [
-            str(event.data["message"]["text"])
-            for event in self.heard
-            if event.company == company and event.kind == "message" and not event.data["message"]["from_me"]
-        ]
+        messages = (data["message"] for data in self.events(company, "message"))
+        return [str(message["text"]) for message in messages if not message["from_me"]]
 
     async def received(self, company: str, texts: list[str], timeout_s: float = 30.0) -> None:
         """Wait until all of `texts` have come."""
         await until(
             lambda: set(texts) <= set(self.texts(company)),
-            f"{company} has {len(set(texts) & set(self.texts(company)))} of {len(texts)} texts",
+            lambda: (
+                f"{company} lacks of {len(texts)} texts {sorted(set(texts) - set(self.texts(company)))[:20]}"
+            ),
             timeout_s,
         )
+
+
+def make_line(state_dir: Path, simulator: Simulator, database: DatabaseOptions, **settings: Any) -> Line:
+    """A line that has not been started."""
+    options = ServiceOptions(host_environment=simulator.host_environment(), backoff=QUICK)
+    dsn = SecretStr(database.to_conninfo())
+    return Line(Settings(state_dir=state_dir, database_url=dsn, **settings), simulator, options)
 
 
 @pytest.fixture
@@ -148,10 +193,17 @@ async def line(
     state_dir: Path, simulator: Simulator, database_options: DatabaseOptions
 ) -> AsyncIterator[Line]:
     """A service on a database of the test's own."""
-    settings = Settings(state_dir=state_dir, database_url=SecretStr(database_options.to_conninfo()))
-    options = ServiceOptions(host_environment=simulator.host_environment(), backoff=QUICK)
-    made = Line(settings, simulator, options)
+    made = make_line(state_dir, simulator, database_options)
     await made.start()
     yield made
     with contextlib.suppress(Exception):
         await made.stop()
+
+
+@pytest.fixture
+async def pair_of(line: Line, new_phone: Callable[[], str]) -> Line:
+    """The line with two companies, acme and bolt, that have exchanged a message each way."""
+    await line.pair("acme", new_phone())
+    await line.pair("bolt", new_phone())
+    await line.acquaint("acme", "bolt")
+    return line
