@@ -12,6 +12,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
 import { guardReads } from './read-guard.mjs'
+import { tryOnCopies } from './session-trial.mjs'
 import { orderTransactions } from './transaction-order.mjs'
 
 /** What encrypting advances; the rest of a transaction may be committed after the message. */
@@ -22,6 +23,7 @@ const RETRY_DELAY_MS = 500
 /** For the option `makeSignalRepository` of `makeWASocket`; `store` is what the socket's `auth.keys` stores to. */
 export function signalRepositoryOver(store) {
   return (auth, logger, pnToLid) => {
+    tryOnCopies()
     const ahead = new AsyncLocalStorage()
     orderTransactions(auth.keys)
     guardReads(auth.keys)

@@ -31,6 +31,11 @@ test('two companies pair by QR and by code, go through 515, log in and chat both
   assert.deepEqual(await w.received('boris', toBoris), toBoris)
   assert.deepEqual(await w.received('anna', toAnna), toAnna)
   assert.equal(new Set(sent.map((s) => s.message_id)).size, 40)
+  assert.deepEqual(
+    w.gateway.events.filter((e) => e.kind === 'undecryptable'),
+    [],
+    'though both wrote first',
+  )
 })
 
 test('a session that was stopped opens again without pairing and gets what was sent meanwhile, in order, once', async (t) => {

@@ -16,7 +16,8 @@ function memory() {
   const values = new Map()
   const store = {
     values,
-    get: async (type, ids) => Object.fromEntries(ids.map((id) => [id, values.get(`${type}/${id}`)]).filter(([, v]) => v)),
+    get: async (type, ids) =>
+      Object.fromEntries(ids.map((id) => [id, values.get(`${type}/${id}`)]).filter(([, v]) => v)),
     set: async (data) => {
       for (const type in data) for (const id in data[type]) values.set(`${type}/${id}`, data[type][id])
     },
@@ -82,7 +83,10 @@ test('where the step cannot be stored, nothing is encrypted', async () => {
     attempts++
     throw Object.assign(new Error('disk full'), { retryable: false })
   }
-  await assert.rejects(keys.transaction(() => encrypt(repository), 'sending'), /disk full/)
+  await assert.rejects(
+    keys.transaction(() => encrypt(repository), 'sending'),
+    /disk full/,
+  )
   assert.equal(attempts, 1)
 })
 
