@@ -9,7 +9,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from standfast.sessions.backoff import Backoff
 from standfast.sessions.events import Event
 from standfast.sessions.session import Pairing, Session, State
 from standfast.settings import Settings
+from tests.support import Proxy
 
 _phones = itertools.count(79_990_100_001)
 QUICK = Backoff(base_s=0.2, cap_s=1.0, steady_s=2.0)
@@ -194,6 +195,27 @@ async def line(
 ) -> AsyncIterator[Line]:
     """A service on a database of the test's own."""
     made = make_line(state_dir, simulator, database_options)
+    await made.start()
+    yield made
+    with contextlib.suppress(Exception):
+        await made.stop()
+
+
+@pytest.fixture
+async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
+    """What stands before the database of `proxied_line`, and can refuse, cut and stall."""
+    assert tcp_options.host is not None
+    assert tcp_options.port is not None
+    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
+        yield standing
+
+
+@pytest.fixture
+async def proxied_line(
+    state_dir: Path, simulator: Simulator, tcp_options: DatabaseOptions, proxy: Proxy
+) -> AsyncIterator[Line]:
+    """A line whose database is reached through `proxy`."""
+    made = make_line(state_dir, simulator, replace(tcp_options, port=proxy.port))
     await made.start()
     yield made
     with contextlib.suppress(Exception):

@@ -13,7 +13,7 @@ from tests.e2e.conftest import Line, stays
 
 
 async def test_stop_start_and_restart(pair_of: Line) -> None:
-    """A stopped session refuses to send and stays stopped; started, it is open again; restarted, it is another socket."""
+    """A stopped session refuses to send and stays stopped; started, it opens; restarted, it is another socket."""
     line, pool = pair_of, pair_of.service.pool
     session = await pool.stop("acme")
     assert (session.state, session.reason) == (State.CLOSED, "stopped by an operator")
@@ -69,7 +69,7 @@ async def test_what_cannot_be_sent_is_refused(line: Line, new_phone: Callable[[]
         with pytest.raises(UsageError, match="not a WhatsApp address"):
             await pool.send_text("acme", wrong, "hello")
     for wrong in ("12", "nobody", "12@example.org"):
-        with pytest.raises(UsageError, match="not a (phone number|WhatsApp address)"):
+        with pytest.raises(UsageError, match=r"not a (phone number|WhatsApp address)"):
             address(wrong)
     with pytest.raises(UsageError, match="text is empty"):
         await pool.send_text("acme", f"{new_phone()}@s.whatsapp.net", "")

@@ -58,7 +58,7 @@ class Chatter:
     async def _nothing_waits(self) -> bool:
         acme = self.line.phones["acme"]
         devices = (await self.line.simulator.ask("GET", f"/phones/{acme}/devices"))["devices"]
-        return sum(device["queued"] for device in devices) == 0
+        return not any(device["queued"] for device in devices)
 
     def _gaps(self) -> str:
         numbers = set(self.heard())

@@ -291,7 +291,7 @@ def _is_double(session: Session, kind: str, data: dict[str, Any]) -> bool:
     """Whether this is a message that was handed over already, or the failure to decrypt its copy."""
     if kind == "message":
         return (data["message"]["chat"], data["message"]["id"]) in session.recent
-    return kind == "undecryptable" and (data.get("chat"), data.get("message_id")) in session.recent
+    return kind == "undecryptable" and (data["chat"], data["message_id"]) in session.recent
 
 
 def _not_open(session: Session) -> SessionNotOpen:

@@ -1,0 +1,128 @@
+"""What WhatsApp's disconnect codes lead to: reconnect, restart, or stop for good."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standfast.postgres.options import DatabaseOptions
+from standfast.sessions.session import State
+from tests.e2e.conftest import Line, make_line, stays, until
+
+
+async def fault(line: Line, company: str, **fields: Any) -> None:
+    await line.simulator.ask("POST", "/faults", {"phone": line.phones[company], **fields})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "close", "code": 503},
+        {"kind": "close", "code": 428},
+        {"kind": "close", "code": 408},
+        {"kind": "drop"},
+    ],
+    ids=["503", "428", "408", "drop"],
+)
+async def test_a_lost_connection_comes_back(pair_of: Line, kind: dict[str, Any]) -> None:
+    """A session that was closed or cut opens again after a backoff, without pairing, and gets what was sent meanwhile."""
+    line, session = pair_of, pair_of.session("acme")
+    await fault(line, "acme", **kind, for_ms=600)
+    await line.state("acme", State.CLOSED)
+    await line.send("bolt", "acme", "are you there?")
+    await line.state("acme", State.OPEN)
+    await line.received("acme", ["are you there?"])
+    assert session.failures >= 1
+    assert session.reconnects == session.failures
+    closed = [data["status"] for data in line.events("acme", "closed")]
+    assert closed[1] == kind.get("code", 428), closed
+    assert line.session("bolt").reconnects == 0
+
+
+async def test_a_restart_that_whatsapp_asks_for_is_no_failure(pair_of: Line) -> None:
+    """515 makes a new socket at once: no backoff, no failure counted."""
+    line, session = pair_of, pair_of.session("acme")
+    generation = session.generation
+    await fault(line, "acme", kind="close", code=515)
+    await until(lambda: session.generation == generation + 1, "another socket")
+    await line.state("acme", State.OPEN)
+    assert (session.failures, session.reconnects) == (0, 0)
+    await line.send("acme", "bolt", "back already")
+    await line.received("bolt", ["back already"])
+
+
+@pytest.mark.parametrize("reason", [403, 503])
+async def test_a_refused_login_is_tried_again(line: Line, new_phone: Callable[[], str], reason: int) -> None:
+    """Logins that are refused are repeated with growing pauses until one succeeds."""
+    session = await line.pair("acme", new_phone())
+    await fault(line, "acme", kind="refuse-login", reason=reason, count=2)
+    await fault(line, "acme", kind="drop")
+    await until(lambda: session.failures == 3, "three failures")
+    await line.state("acme", State.OPEN)
+    statuses = [data["status"] for data in line.events("acme", "closed")]
+    assert statuses.count(reason) == 2
+
+
+async def test_an_unlinked_device_is_not_started_again(line: Line, new_phone: Callable[[], str]) -> None:
+    """401 ends the session for good, over a restart too; a new pairing archives the dead auth state and works."""
+    phone = new_phone()
+    await line.pair("acme", phone)
+    await line.simulator.ask("POST", f"/phones/{phone}/unlink", {"device": 1})
+    session = await line.state("acme", State.LOGGED_OUT)
+    assert session.next_step == "Pair again: 'standfast pair acme'."
+    await stays(lambda: session.state is State.LOGGED_OUT, "it reconnected", for_s=0.5)
+    await line.restart()
+    assert line.service.pool.sessions() == []
+
+    await line.pair("acme", phone)
+    (folder,) = (line.settings.state_dir / "archive").iterdir()
+    assert (folder / "creds.json").is_file()
+    await line.restart()
+    await line.state("acme", State.OPEN)
+
+
+@pytest.fixture
+async def second_line(line: Line, database_options: DatabaseOptions) -> AsyncIterator[Line]:
+    """Another service, with a state directory of its own, on the same database; not started."""
+    state = Path(tempfile.mkdtemp(prefix="sf-"))
+    other = make_line(state, line.simulator, database_options)
+    other.phones = line.phones
+    yield other
+    if hasattr(other, "service"):
+        await other.stop()
+    shutil.rmtree(state, ignore_errors=True)
+
+
+async def test_two_holders_of_one_company_do_not_evict_each_other_for_ever(
+    line: Line, second_line: Line, new_phone: Callable[[], str]
+) -> None:
+    """The older of two logins is replaced (440) and stays so; an operator's restart takes the company back, once."""
+    await line.pair("acme", new_phone())
+    await line.pair("bolt", new_phone())
+    await line.acquaint("bolt", "acme")
+    await line.service.pool.stop("bolt")
+    await second_line.start()
+    await second_line.state("acme", State.OPEN)
+    first = await line.state("acme", State.REPLACED)
+    assert first.status == 440
+    assert first.next_step == "Stop the other client, then 'standfast restart acme'."
+    generation = first.generation
+    await stays(lambda: first.generation == generation, "it reconnected by itself", for_s=0.8)
+    assert second_line.session("acme").state is State.OPEN
+
+    await line.service.pool.restart("acme")
+    await line.state("acme", State.OPEN)
+    await second_line.state("acme", State.REPLACED)
+    await stays(lambda: line.session("acme").state is State.OPEN, "it was evicted", for_s=0.8)
+    assert (await line.simulator.ask("GET", "/stats"))["evictions"] == 2
+    await line.service.pool.start("bolt")
+    await line.state("bolt", State.OPEN)
+    await line.send("acme", "bolt", "mine again")
+    await line.received("bolt", ["mine again"])
+    await line.send("bolt", "acme", "yours")
+    await line.received("acme", ["yours"])
