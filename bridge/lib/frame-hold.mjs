@@ -14,7 +14,7 @@ export class FrameHold {
   #released = Promise.resolve()
   #settleReleased = () => {}
 
-  /** @param {{ send: (data: Uint8Array, done: (error?: Error) => void) => void }} socket a WebSocket of `ws` */
+  /** @param {{ send: (data: Uint8Array, done: (error?: Error) => void) => void, close: () => void }} socket a WebSocket of `ws` */
   constructor(socket) {
     this.#send = socket.send.bind(socket)
     socket.send = (data, done) => {
@@ -22,6 +22,12 @@ export class FrameHold {
       this.#frames.push(data)
       // Baileys waits for each frame to be written; that must not hold up what the frames wait for.
       done?.()
+    }
+    const close = socket.close.bind(socket)
+    // Baileys asks to be unlinked and closes in the same breath: what is held by then was said before the close.
+    socket.close = (...args) => {
+      this.release()
+      return close(...args)
     }
   }
 
