@@ -12,7 +12,7 @@
 import { createRequire } from 'node:module'
 
 /** The copy that Baileys itself uses; another one would be left unmended or mended in vain. */
-const { SessionCipher } = createRequire(import.meta.resolve('baileys'))('libsignal')
+const { SessionCipher } = createRequire(createRequire(import.meta.url).resolve('baileys'))('libsignal')
 const { prototype } = SessionCipher
 const onOriginals = prototype.decryptWithSessions
 

@@ -1,5 +1,5 @@
 /**
- * A plain Baileys bot whose auth state is kept by Standfast: the one line that differs is marked.
+ * A plain Baileys bot whose auth state is kept by Standfast: what differs is marked.
  *
  * Run `standfast up --gateway-only` first, then: node examples/node-bot/bot.mjs COMPANY
  */
@@ -11,10 +11,11 @@ const require = createRequire(new URL('../../bridge/package.json', import.meta.u
 const { default: makeWASocket, DisconnectReason } = await import(require.resolve('baileys'))
 
 const company = process.argv[2] ?? 'main'
-const { state, saveCreds, close } = await useStandfastAuthState({ company, pair: true }) // was: useMultiFileAuthState('auth')
+// Standfast: was useMultiFileAuthState('auth')
+const { state, saveCreds, makeSignalRepository, close } = await useStandfastAuthState({ company, pair: true })
 
 function start() {
-  const socket = makeWASocket({ auth: state })
+  const socket = makeWASocket({ auth: state, makeSignalRepository }) // Standfast: the second option
   socket.ev.on('creds.update', saveCreds)
   socket.ev.on('connection.update', ({ connection, lastDisconnect, qr }) => {
     if (qr) process.stdout.write(`scan this as a QR: ${qr}\n`)

@@ -28,6 +28,7 @@ from standfast.sessions.session import Next, Pairing, Session, State
 
 log = structlog.get_logger(__name__)
 SEND_TIMEOUT_S = 25.0
+_TRAFFIC = frozenset({"message", "receipt", "undecryptable"})
 
 
 class Roster(Protocol):
@@ -203,9 +204,12 @@ class SessionPool:
             return
         data: dict[str, Any] = msgspec.json.decode(params)
         session = self._sessions.get(Company(str(data.get("company"))))
-        if session is None or data.get("generation") != session.generation or not session.is_active:
+        if session is None or data.get("generation") != session.generation:
             return
         kind = str(data.get("kind"))
+        # A socket that is being ended hands over what it had begun to decrypt; its state is settled already.
+        if not session.is_active and kind not in _TRAFFIC:
+            return
         if _is_double(session, kind, data):
             return
         take = self._takers.get(kind)
