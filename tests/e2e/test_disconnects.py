@@ -30,7 +30,7 @@ async def fault(line: Line, company: str, **fields: Any) -> None:
     ids=["503", "428", "408", "drop"],
 )
 async def test_a_lost_connection_comes_back(pair_of: Line, kind: dict[str, Any]) -> None:
-    """A session that was closed or cut opens again after a backoff, without pairing, and gets what was sent meanwhile."""
+    """A session that was closed or cut opens again after a backoff, without pairing, and gets what it missed."""
     line, session = pair_of, pair_of.session("acme")
     await fault(line, "acme", **kind, for_ms=600)
     await line.state("acme", State.CLOSED)

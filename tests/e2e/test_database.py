@@ -1,0 +1,131 @@
+"""The chat while PostgreSQL fails, and a start without it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from standfast.errors import DatabaseRejected, DatabaseUnavailable, StandfastError
+from standfast.postgres.options import DatabaseOptions
+from standfast.service.simulator import Simulator
+from standfast.state_dir import StateDirectory
+from tests.e2e.conftest import Line, make_line
+from tests.support import Proxy
+
+OUTAGE_S = 2.0
+
+
+async def refuse(proxy: Proxy) -> None:
+    """PostgreSQL is down: connections are cut and new ones refused."""
+    await proxy.close()
+    await asyncio.sleep(OUTAGE_S)
+    await proxy.listen()
+
+
+async def stall(proxy: Proxy) -> None:
+    """The network is a black hole for a while."""
+    proxy.flowing.clear()
+    await asyncio.sleep(OUTAGE_S)
+    proxy.flowing.set()
+
+
+@pytest.mark.parametrize("outage", [refuse, stall])
+async def test_a_short_outage_loses_no_message(
+    proxied_line: Line,
+    proxy: Proxy,
+    new_phone: Callable[[], str],
+    outage: Callable[[Proxy], Awaitable[None]],
+) -> None:
+    """Two seconds without PostgreSQL in the middle of a chat: every message arrives, once, and nobody reconnects."""
+    line = proxied_line
+    await line.pair("acme", new_phone())
+    await line.pair("bolt", new_phone())
+    await line.acquaint("acme", "bolt")
+    generations = [session.generation for session in line.service.pool.sessions()]
+
+    async def talk(sender: str, receiver: str) -> list[str]:
+        texts = [f"{sender} says {n}" for n in range(40)]
+        for text in texts:
+            await line.send(sender, receiver, text)
+            await asyncio.sleep(0.01)
+        return texts
+
+    talking = asyncio.gather(talk("acme", "bolt"), talk("bolt", "acme"))
+    await line.received("bolt", ["acme says 5"])
+    await outage(proxy)
+    from_acme, from_bolt = await asyncio.wait_for(talking, 40)
+    await line.received("bolt", from_acme)
+    await line.received("acme", from_bolt)
+    assert sorted(line.texts("bolt")[1:]) == sorted(from_acme)
+    assert sorted(line.texts("acme")[1:]) == sorted(from_bolt)
+    assert [session.generation for session in line.service.pool.sessions()] == generations
+
+
+async def test_terminated_connections_lose_no_message(
+    pair_of: Line, database_options: DatabaseOptions
+) -> None:
+    """An administrator ends every connection of ours, several times: the chat goes on, complete and in order."""
+    line = pair_of
+    texts = [f"number {n}" for n in range(60)]
+    for number, text in enumerate(texts):
+        if number % 15 == 7:
+            await asyncio.to_thread(_terminate_all, database_options)
+        await line.send("acme", "bolt", text)
+    await line.received("bolt", texts)
+    assert line.texts("bolt")[1:] == texts
+    assert await line.retries() == 0
+
+
+async def test_a_wrong_database_is_named_and_leaves_nothing_behind(
+    state_dir: Path, simulator: Simulator, tcp_options: DatabaseOptions, proxy: Proxy
+) -> None:
+    """A database that is missing, refuses the password or does not answer ends the start with its own error; no
+    process, socket or lock stays, and the password is not repeated."""
+    await proxy.close()
+    wrong: list[tuple[DatabaseOptions, type[StandfastError]]] = [
+        (replace(tcp_options, dbname="no_such_database"), DatabaseRejected),
+        (replace(tcp_options, password="wrong-Secret-1"), DatabaseRejected),
+        (replace(tcp_options, port=proxy.port), DatabaseUnavailable),
+    ]
+    for options, expected in wrong:
+        line = make_line(state_dir, simulator, options)
+        with pytest.raises(expected) as failed:
+            await line.start()
+        assert failed.value.next_step
+        assert "wrong-Secret-1" not in f"{failed.value} {failed.value.as_wire()}"
+        assert _node_hosts() == []
+        assert not (state_dir / "gateway.sock").exists()
+        assert StateDirectory(state_dir).holder() is None
+
+
+async def test_a_stopped_service_leaves_no_process(line: Line, new_phone: Callable[[], str]) -> None:
+    """Host, socket and lock end with the service, within five seconds."""
+    await line.pair("acme", new_phone())
+    assert len(_node_hosts()) == 1
+    await asyncio.wait_for(line.stop(), 5)
+    assert _node_hosts() == []
+    assert not line.service.gateway.path.exists()
+    assert StateDirectory(line.settings.state_dir).holder() is None
+
+
+def _node_hosts() -> list[int]:
+    """Living Node hosts among this process's children."""
+    return [
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE and any("host.mjs" in part for part in child.cmdline())
+    ]
+
+
+def _terminate_all(options: DatabaseOptions) -> None:
+    with psycopg.connect(options.to_conninfo(), autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
