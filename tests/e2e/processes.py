@@ -141,6 +141,7 @@ class Home:
             **environment,
         }
         self._outputs = 0
+        self._started: list[subprocess.Popen[bytes]] = []
 
     async def __call__(self, *args: str | Path, timeout_s: float = RUN_TIMEOUT_S, **environment: str) -> Ran:
         """Run `standfast` with these arguments to its end."""
@@ -172,6 +173,7 @@ class Home:
                 stdout=out,
                 stderr=stack.enter_context(errors.open("wb")) if errors else subprocess.STDOUT,
             )
+        self._started.append(popen)
         return Process(popen, output)
 
     @contextlib.asynccontextmanager
@@ -207,7 +209,12 @@ class Home:
         assert processes_of(self.directory) == []
 
     def clear(self) -> None:
-        """Kill what was started here and remove the directory."""
+        """Kill what was started here, and all that it started, and remove the directory."""
+        for popen in self._started:
+            if popen.stdin is not None:
+                popen.stdin.close()
+            popen.kill()
+            popen.wait(END_TIMEOUT_S)
         for process in processes_of(self.directory):
             with contextlib.suppress(psutil.Error):
                 process.kill()
