@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 
 from standfast.node import bridge_directory, node_binary
+from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.service import Service, ServiceOptions
 from standfast.service.simulator import Simulator
@@ -27,6 +30,8 @@ from standfast.settings import Settings
 from tests.support import Proxy
 
 _phones = itertools.count(79_990_100_001)
+_databases = itertools.count(1)
+shares_loop = pytest.mark.asyncio(loop_scope="module")
 QUICK = Backoff(base_s=0.2, cap_s=1.0, steady_s=2.0)
 
 
@@ -166,9 +171,9 @@ class Line:
         count: int = (await self.simulator.ask("GET", "/stats"))["retries"]
         return count
 
-    def texts(self, company: str) -> list[str]:
+    def texts(self, company: str, since: int = 0) -> list[str]:
         """Every text that the company has received, in order, doubles included."""
-        messages = (data["message"] for data in self.events(company, "message"))
+        messages = (data["message"] for data in self.events(company, "message", since))
         return [str(message["text"]) for message in messages if not message["from_me"]]
 
     async def received(self, company: str, texts: list[str], timeout_s: float = 30.0) -> None:
@@ -222,10 +227,44 @@ async def proxied_line(
         await made.stop()
 
 
-@pytest.fixture
-async def pair_of(line: Line, new_phone: Callable[[], str]) -> Line:
-    """The line with two companies, acme and bolt, that have exchanged a message each way."""
-    await line.pair("acme", new_phone())
-    await line.pair("bolt", new_phone())
+async def acquainted(line: Line) -> Line:
+    """Two companies, acme and bolt, that have exchanged a message each way."""
+    await line.pair("acme", str(next(_phones)))
+    await line.pair("bolt", str(next(_phones)))
     await line.acquaint("acme", "bolt")
     return line
+
+
+@pytest.fixture
+async def pair_of(line: Line) -> Line:
+    """The line with acme and bolt, for one test."""
+    return await acquainted(line)
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_server: EmbeddedServer, migrated_template: str) -> Iterator[DatabaseOptions]:
+    """A migrated database for one module's tests."""
+    name = f"e2e_{next(_databases)}"
+    server = replace(postgres_server.options, dbname="postgres").to_conninfo()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {migrated_template}")
+        yield replace(postgres_server.options, dbname=name, statement_timeout_s=3.0)
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_pair(module_database: DatabaseOptions) -> AsyncIterator[Line]:
+    """A line with acme and bolt for all of a module's tests that leave both open; they are marked `shares_loop`."""
+    state, whatsapp = (Path(tempfile.mkdtemp(prefix="sf-")) for _ in range(2))
+    simulator = Simulator(whatsapp, node_binary(), bridge_directory())
+    await simulator.start()
+    made = make_line(state, simulator, module_database)
+    try:
+        await made.start()
+        yield await acquainted(made)
+    finally:
+        with contextlib.suppress(Exception):
+            await made.stop()
+        await simulator.stop()
+        for path in (state, whatsapp):
+            shutil.rmtree(path, ignore_errors=True)
