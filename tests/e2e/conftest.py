@@ -206,13 +206,32 @@ async def line(
         await made.stop()
 
 
+class DistantProxy(Proxy):
+    """A proxy that takes `delay_s` for whatever passes: a database that is not next door."""
+
+    delay_s = 0.0
+
+    async def _pump(self, reader: asyncio.StreamReader, *others: Any, **more: Any) -> None:
+        delayed = asyncio.StreamReader()
+        passing = asyncio.create_task(super()._pump(delayed, *others, **more))
+        try:
+            while data := await reader.read(65536):
+                await asyncio.sleep(self.delay_s)
+                delayed.feed_data(data)
+        finally:
+            delayed.feed_eof()
+            await passing
+
+
 @pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    """What stands before the database of `proxied_line`, and can refuse, cut and stall."""
+async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[DistantProxy]:
+    """What stands before the database of `proxied_line`, and can refuse, cut, stall and delay."""
     assert tcp_options.host is not None
     assert tcp_options.port is not None
-    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
-        yield standing
+    standing = DistantProxy(tcp_options.host, tcp_options.port)
+    await standing.listen()
+    yield standing
+    await standing.close()
 
 
 @pytest.fixture
