@@ -6,15 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
+from standfast.authstate.company import company_id
 from standfast.errors import CompanyUnknown, SessionNotOpen, UsageError
+from standfast.postgres import sessions_table
 from standfast.sessions.phone import address
 from standfast.sessions.session import Pairing, State
-from tests.e2e.conftest import Line, stays
+from tests.e2e.conftest import Line, shares_loop, stays, until
 
 
-async def test_stop_start_and_restart(pair_of: Line) -> None:
+@shares_loop
+async def test_stop_start_and_restart(shared_pair: Line) -> None:
     """A stopped session refuses to send and stays stopped; started, it opens; restarted, it is another socket."""
-    line, pool = pair_of, pair_of.service.pool
+    line, pool = shared_pair, shared_pair.service.pool
     session = await pool.stop("acme")
     assert (session.state, session.reason) == (State.CLOSED, "stopped by an operator")
     with pytest.raises(SessionNotOpen, match="closed: stopped by an operator"):
@@ -61,10 +64,10 @@ async def test_logout_unlinks_the_device(line: Line, new_phone: Callable[[], str
     await line.pair("acme", phone)
 
 
-async def test_what_cannot_be_sent_is_refused(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_what_cannot_be_sent_is_refused(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """A bad address, an empty text and an unknown company are named as such, and the session stays open."""
-    pool = line.service.pool
-    session = await line.pair("acme", new_phone())
+    pool, session = shared_pair.service.pool, shared_pair.session("acme")
     for wrong in ("not an address", "", "@"):
         with pytest.raises(UsageError, match="not a WhatsApp address"):
             await pool.send_text("acme", wrong, "hello")
@@ -73,20 +76,21 @@ async def test_what_cannot_be_sent_is_refused(line: Line, new_phone: Callable[[]
             address(wrong)
     with pytest.raises(UsageError, match="text is empty"):
         await pool.send_text("acme", f"{new_phone()}@s.whatsapp.net", "")
-    with pytest.raises(CompanyUnknown, match="'bolt'"):
-        await pool.send_text("bolt", f"{new_phone()}@s.whatsapp.net", "hello")
+    with pytest.raises(CompanyUnknown, match="'cargo'"):
+        await pool.send_text("cargo", f"{new_phone()}@s.whatsapp.net", "hello")
     with pytest.raises(UsageError, match="company"):
         await pool.start("no such/company")
     assert session.state is State.OPEN
 
 
-async def test_an_unknown_company_is_not_started(line: Line) -> None:
-    """A company that PostgreSQL does not know closes with the next step; nothing is minted, nothing repeated."""
-    session = await line.service.pool.start("ghost")
-    await line.state("ghost", State.CLOSED)
+async def test_an_absent_company_is_not_started(line: Line) -> None:
+    """A wanted company without auth state closes with the next step; nothing is minted, nothing repeated."""
+    await sessions_table.set_wanted(line.service.database, company_id("ghost"), wanted=True)
+    await line.restart()
+    session = await line.state("ghost", State.CLOSED)
+    await until(lambda: "no auth state" in str(session.reason), "the reason")
     assert session.next_step is not None
     assert "standfast pair" in session.next_step
-    assert "no auth state" in str(session.reason)
     await stays(lambda: session.generation == 1, "it was started again", for_s=0.6)
     assert line.events("ghost", "qr") == []
     for verb in (line.service.pool.stop, line.service.pool.logout):
