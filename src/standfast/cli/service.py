@@ -136,21 +136,26 @@ def _command(verb: str) -> Any:
 
 
 async def _pair(company: str, phone: str | None, png: Path | None) -> None:
-    console = Console()
+    console, deadline = Console(), time.monotonic() + PAIRING_TIMEOUT_S
     async with connect() as client, contextlib.aclosing(client.events(company)) as events:
         watching = asyncio.ensure_future(anext(events))
-        # The watcher's first step is to subscribe, and requests go out in order: no event falls between.
-        await asyncio.sleep(0)
-        await client.pair(company, "code" if phone else "qr", phone)
-        deadline = time.monotonic() + PAIRING_TIMEOUT_S
-        while True:
-            try:
-                event = await asyncio.wait_for(watching, deadline - time.monotonic())
-            except TimeoutError:
-                raise PairingFailed(f"{company} was not paired within {PAIRING_TIMEOUT_S:g} s") from None
-            if _show_pairing(console, event, png):
-                return
-            watching = asyncio.ensure_future(anext(events))
+        try:
+            # The watcher's first step is to subscribe, and requests go out in order: no event falls between.
+            await asyncio.sleep(0)
+            await client.pair(company, "code" if phone else "qr", phone)
+            while not _show_pairing(console, await _before(deadline, watching, company), png):
+                watching = asyncio.ensure_future(anext(events))
+        finally:
+            # Only a generator in which nobody waits can be closed.
+            watching.cancel()
+            await asyncio.wait({watching})
+
+
+async def _before(deadline: float, watching: asyncio.Future[Event], company: str) -> Event:
+    try:
+        return await asyncio.wait_for(watching, deadline - time.monotonic())
+    except TimeoutError:
+        raise PairingFailed(f"{company} was not paired within {PAIRING_TIMEOUT_S:g} s") from None
 
 
 def _show_pairing(console: Console, event: Event, png: Path | None) -> bool:

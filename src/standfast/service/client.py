@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from standfast.errors import ServiceUnavailable
+from standfast.errors import ServiceUnavailable, StateDirectoryError
 from standfast.sessions.events import Event, Message
 from standfast.sessions.wire import PROTOCOL_VERSION, Connection
 from standfast.settings import load_settings
+from standfast.state_dir import StateDirectory
 
 CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
@@ -157,13 +158,26 @@ def _put(queue: asyncio.Queue[Event | None], event: Event | None) -> None:
         queue.put_nowait(event)
 
 
+def _beside(path: Path) -> str | None:
+    """The next step where the one that runs is `standfast up --simulator`, which keeps a directory of its own."""
+    simulated = StateDirectory(path.parent / "simulator")
+    with contextlib.suppress(StateDirectoryError):
+        if simulated.holder() is not None:
+            return f"One with the simulator runs: name it with '--state-dir {simulated.path}'; or 'standfast up'."
+    return None
+
+
 @contextlib.asynccontextmanager
 async def connect(socket: Path | str | None = None) -> AsyncIterator[Client]:
     """A client of the service that listens at `socket` (default: the gateway of the configured state
     directory). Raises `ServiceUnavailable` within 5 s where none answers."""
     client = Client()
     path = Path(socket) if socket else load_settings().state_dir / "gateway.sock"
-    await client.open(path)
+    try:
+        await client.open(path)
+    except ServiceUnavailable as error:
+        error.next_step = _beside(path) or error.next_step
+        raise
     try:
         yield client
     finally:

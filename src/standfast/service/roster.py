@@ -14,7 +14,7 @@ import structlog
 from standfast.authstate.company import Company
 from standfast.authstate.creds import parse_creds
 from standfast.authstate.multifile import export_folder
-from standfast.errors import PairingFailed
+from standfast.errors import CompanyUnknown, PairingFailed
 from standfast.postgres import sessions_table
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore, Snapshot
@@ -41,6 +41,10 @@ class DatabaseRoster:
 
     async def unlinked(self, company: Company) -> None:
         await sessions_table.set_unlinked(self._database, company)
+
+    async def check_known(self, company: Company) -> None:
+        if await self._store.load_creds(company) is None:
+            raise CompanyUnknown(f"company {company!r} has no auth state")
 
     async def check_pairing(self, company: Company) -> None:
         await self._dead_state(company)

@@ -49,7 +49,7 @@ async def export_company(settings: Settings, company: Company, folder: Path, *, 
     async with open_database(settings, purpose="export") as database:
         found = await PostgresAuthStore(database).snapshot(company)
     if found is None:
-        raise CompanyUnknown(f"{company} has no auth state")
+        raise CompanyUnknown(f"company {company!r} has no auth state")
     await _write(folder, found, overwrite=overwrite)
     return Exported(company, folder, _count(found))
 

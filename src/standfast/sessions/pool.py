@@ -50,6 +50,10 @@ class Roster(Protocol):
         """WhatsApp said that the device was removed; the session is not wanted and the creds are dead."""
         ...
 
+    async def check_known(self, company: Company) -> None:
+        """Raises `CompanyUnknown` where the company has no auth state. Changes nothing."""
+        ...
+
     async def check_pairing(self, company: Company) -> None:
         """Raises `PairingFailed` where the company is paired and alive. Changes nothing."""
         ...
@@ -103,7 +107,7 @@ class SessionPool:
 
     async def start(self, company: str) -> Session:
         """Start a paired company's session; does nothing where it runs."""
-        session = self._known(company_id(company))
+        session = await self._startable(company)
         await self._want(session, True)
         async with session.lock:
             if not session.is_active:
@@ -121,7 +125,7 @@ class SessionPool:
 
     async def restart(self, company: str) -> Session:
         """End the session, if it runs, and start it anew."""
-        session = self._known(company_id(company))
+        session = await self._startable(company)
         await self._want(session, True)
         async with session.lock:
             await self._driver.end(session, "restarted by an operator")
@@ -280,6 +284,12 @@ class SessionPool:
         except StandfastError as error:
             # The session itself does not depend on its row; it only decides what a restart starts.
             log.warning("the roster was not written", company=session.company, code=error.code)
+
+    async def _startable(self, company: str) -> Session:
+        """The company's session. `CompanyUnknown` for one that nobody has paired: no row of it may be left behind."""
+        if company_id(company) not in self._sessions:
+            await self._roster.check_known(company_id(company))
+        return self._known(company_id(company))
 
     def _known(self, company: Company) -> Session:
         return self._sessions.setdefault(company, Session(company))
