@@ -38,6 +38,7 @@ from standfast.state_dir import StateDirectory
 
 log = structlog.get_logger(__name__)
 WATCH_INTERVAL_S = 2.0
+CANCEL_INTERVAL_S = 0.2
 _VERSION = Statement(
     "server.version", "select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)"
 )
@@ -196,6 +197,8 @@ class Service:
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    # Before Python 3.12 `asyncio.wait_for`, which the database pool waits with, loses a cancellation that comes
+    # together with its result; a loop that catches it only once would then never end.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_INTERVAL_S)
