@@ -131,35 +131,41 @@ async function chat(a, b, messages) {
   }
 }
 
+async function say(from, to, text) {
+  const { key } = await from.socket.sendMessage(`${to.phone}@s.whatsapp.net`, { text })
+  return key.id
+}
+
 async function tell(from, to, n) {
   const sent = []
-  for (let i = 0; i < TURN; i++) {
-    const { key } = await from.socket.sendMessage(`${to.phone}@s.whatsapp.net`, { text: `message ${n + i}` })
-    sent.push(key.id)
-  }
+  for (let i = 0; i < TURN; i++) sent.push(await say(from, to, `message ${n + i}`))
   await to.has(sent)
+}
+
+async function measured() {
+  Object.assign(counts, { gets: 0, sets: 0, keys: 0 })
+  const cpu = process.cpuUsage()
+  const began = performance.now()
+  await chat(a, b, options.messages)
+  const seconds = (performance.now() - began) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  const operations = counts.gets + counts.sets
+  const messages = 2 * options.messages
+  return {
+    messages,
+    seconds,
+    messages_per_s: messages / seconds,
+    key_operations: operations,
+    key_operations_per_s: operations / seconds,
+    ...counts,
+    doubles: a.doubles + b.doubles,
+    cpu_ms_per_message: (user + system) / 1000 / messages,
+  }
 }
 
 const [a, b] = await Promise.all(options.pairs.map(([company, phone]) => client(company, phone)))
 await chat(a, b, 21)
-Object.assign(counts, { gets: 0, sets: 0, keys: 0 })
-const began = performance.now()
-await chat(a, b, options.messages)
-const seconds = (performance.now() - began) / 1000
-const operations = counts.gets + counts.sets
-const messages = 2 * options.messages
-const result = {
-  store: options.store,
-  messages,
-  seconds,
-  messages_per_s: messages / seconds,
-  key_operations: operations,
-  key_operations_per_s: operations / seconds,
-  ...counts,
-  doubles: a.doubles + b.doubles,
-  cpu_s: process.cpuUsage().user / 1e6 + process.cpuUsage().system / 1e6,
-}
-process.stdout.write(`${JSON.stringify(result)}\n`)
+process.stdout.write(`${JSON.stringify(await measured())}\n`)
 for (const one of [a, b]) {
   one.socket.end(undefined)
   await one.auth.close()
