@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proxy import delaying_proxy
-from benchmarks.service import gateway_on
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.proxy import delaying_proxy
+from benchmarks.service import gateway_on
 from standfast import __version__
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.embedded import EmbeddedServer

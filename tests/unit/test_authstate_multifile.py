@@ -219,3 +219,11 @@ def test_a_failed_export_leaves_nothing(
     with pytest.raises(AuthStateCorrupt):
         export_folder(tmp_path / "acme", creds, keys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_standfast_uses_stays_behind(tmp_path: Path) -> None:
+    """The host's inbox holds plaintext of messages on their way; it belongs in no folder."""
+    keys = {"session": {"1.0": b'{"a":1}'}, "standfast-inbox": {"untaken": b'{"text":"made up"}'}}
+    export_folder(tmp_path / "out", made_up_creds(), keys)
+    assert "made up" not in "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert set(import_folder(tmp_path / "out").keys) == {"session"}

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+OWN_PREFIX = "standfast-"
+"""Types of ours, such as the host's inbox of messages on their way: short-lived, and not for any other client."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyType:

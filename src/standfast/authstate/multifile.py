@@ -22,6 +22,7 @@ from pathlib import Path
 from standfast.authstate.buffer_json import canonical_json
 from standfast.authstate.creds import parse_creds
 from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
+from standfast.authstate.key_types import OWN_PREFIX
 from standfast.errors import AuthStateCorrupt, UsageError
 
 _FORMAT = "standfast-multifile"
@@ -49,6 +50,7 @@ class Folder:
 def export_folder(directory: Path, creds: bytes, keys: Keys, *, overwrite: bool = False) -> int:
     """Write `creds` and `keys` as `directory` (made; its parent must exist); how many files that took.
 
+    Types of Standfast's own (`OWN_PREFIX`) stay behind: they hold what other clients have no use for.
     A directory that holds something is refused, except an earlier export where `overwrite` is set.
     """
     parse_creds(creds)
@@ -94,7 +96,8 @@ def import_folder(directory: Path) -> Folder:
 def _files(creds: bytes, keys: Keys) -> Iterator[tuple[str, bytes]]:
     yield CREDS, canonical_json(creds)
     index: dict[str, dict[str, str]] = {}
-    for key_type, key_id in sorted((key_type, key_id) for key_type, ids in keys.items() for key_id in ids):
+    theirs = {key_type: ids for key_type, ids in keys.items() if not key_type.startswith(OWN_PREFIX)}
+    for key_type, key_id in sorted((key_type, key_id) for key_type, ids in theirs.items() for key_id in ids):
         name = file_name(key_type, key_id)
         if name is None or name in index:
             # Two ids of one name, or a name that no file can have: Baileys could not keep them either. The index can.
