@@ -51,17 +51,18 @@ async def test_a_stopped_session_stays_stopped_over_a_restart(pair_of: Line) -> 
     await line.state("acme", State.OPEN)
 
 
-async def test_logout_unlinks_the_device(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_logout_unlinks_the_device(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """After a logout the phone lists no device, the session says how to pair again, and that works."""
-    phone = new_phone()
-    await line.pair("acme", phone)
-    await line.service.pool.logout("acme")
-    session = await line.state("acme", State.LOGGED_OUT)
-    assert session.next_step == "Pair again: 'standfast pair acme'."
+    line, phone = shared_pair, new_phone()
+    await line.pair("leaver", phone)
+    await line.service.pool.logout("leaver")
+    session = await line.state("leaver", State.LOGGED_OUT)
+    assert session.next_step == "Pair again: 'standfast pair leaver'."
     assert (await line.simulator.ask("GET", f"/phones/{phone}/devices"))["devices"] == []
     with pytest.raises(SessionNotOpen):
-        await line.service.pool.logout("acme")
-    await line.pair("acme", phone)
+        await line.service.pool.logout("leaver")
+    await line.pair("leaver", phone)
 
 
 @shares_loop
@@ -98,11 +99,13 @@ async def test_an_absent_company_is_not_started(line: Line) -> None:
             await verb("nobody")
 
 
-async def test_a_pairing_can_be_given_up(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_a_pairing_can_be_given_up(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """Stopping a session that shows a QR ends it; a new pairing shows another QR."""
-    await line.service.pool.pair("acme", Pairing("qr"))
-    await line.state("acme", State.QR)
-    session = await line.service.pool.stop("acme")
+    line = shared_pair
+    await line.service.pool.pair("undecided", Pairing("qr"))
+    await line.state("undecided", State.QR)
+    session = await line.service.pool.stop("undecided")
     assert (session.state, session.prompt) == (State.CLOSED, None)
     await stays(lambda: session.state is State.CLOSED, "it went on", for_s=0.5)
-    await line.pair("acme", new_phone())
+    await line.pair("undecided", new_phone())

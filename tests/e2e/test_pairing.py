@@ -8,46 +8,49 @@ import pytest
 
 from standfast.errors import PairingFailed
 from standfast.sessions.session import Pairing, State
-from tests.e2e.conftest import Line, stays
+from tests.e2e.conftest import Line, shares_loop, stays
 
 
-async def test_a_company_pairs_by_code(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_a_company_pairs_by_code(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """The code that the event tells, typed in the phone, links the device; no QR is shown."""
-    phone = new_phone()
-    await line.service.pool.pair("acme", Pairing("code", phone))
-    told = await line.event("acme", "pairing_code")
-    assert line.session("acme").prompt == told["code"]
+    line, phone = shared_pair, new_phone()
+    await line.service.pool.pair("typed", Pairing("code", phone))
+    told = await line.event("typed", "pairing_code")
+    assert line.session("typed").prompt == told["code"]
     assert told["ttl_s"] == 50
     await line.simulator.ask("POST", "/enter-code", {"phone": phone, "code": told["code"]})
-    session = await line.state("acme", State.OPEN)
+    session = await line.state("typed", State.OPEN)
     assert session.jid is not None
     assert session.jid.startswith(phone)
     assert session.prompt is None
-    assert line.events("acme", "qr") == []
+    assert line.events("typed", "qr") == []
 
 
-async def test_a_wrong_code_may_be_typed_again(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_a_wrong_code_may_be_typed_again(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """A mistyped code is refused in the phone and harms nothing; the right one still works."""
-    phone = new_phone()
-    await line.service.pool.pair("acme", Pairing("code", phone))
-    code = (await line.event("acme", "pairing_code"))["code"]
+    line, phone = shared_pair, new_phone()
+    await line.service.pool.pair("mistyped", Pairing("code", phone))
+    code = (await line.event("mistyped", "pairing_code"))["code"]
     with pytest.raises(Exception, match="not the one the client shows"):
         await line.simulator.ask("POST", "/enter-code", {"phone": phone, "code": "AAAA-AAAA"})
     await line.simulator.ask("POST", "/enter-code", {"phone": phone, "code": code})
-    await line.state("acme", State.OPEN)
+    await line.state("mistyped", State.OPEN)
 
 
-async def test_a_refused_code_closes_the_session(line: Line, new_phone: Callable[[], str]) -> None:
+@shares_loop
+async def test_a_refused_code_closes_the_session(shared_pair: Line, new_phone: Callable[[], str]) -> None:
     """Where WhatsApp refuses a code, none is shown, the session closes and says what to do; that then works."""
-    phone = new_phone()
+    line, phone = shared_pair, new_phone()
     await line.simulator.ask("POST", "/faults", {"kind": "refuse-pairing-code", "phone": phone, "code": 429})
-    await line.service.pool.pair("acme", Pairing("code", phone))
-    assert (await line.event("acme", "pairing_refused"))["status"] == 429
-    session = await line.state("acme", State.CLOSED)
+    await line.service.pool.pair("refused", Pairing("code", phone))
+    assert (await line.event("refused", "pairing_refused"))["status"] == 429
+    session = await line.state("refused", State.CLOSED)
     assert session.reason == "WhatsApp refused a pairing code (status 429)"
     assert session.next_step == "Wait some minutes, or pair by QR."
-    assert line.events("acme", "pairing_code") == []
-    await line.pair("acme", phone)
+    assert line.events("refused", "pairing_code") == []
+    await line.pair("refused", phone)
 
 
 async def test_a_qr_that_nobody_scans_is_not_shown_for_ever(line: Line, new_phone: Callable[[], str]) -> None:
