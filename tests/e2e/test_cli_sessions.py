@@ -71,7 +71,7 @@ async def test_pair_shows_a_qr_and_waits_until_it_is_connected(
     await pairing.says("Scan it with WhatsApp")
     qr = (await line.event("acme", "qr"))["qr"]
     made = segno.make(qr, error="l", micro=False)
-    columns = made.symbol_size(border=2)[0]
+    columns = int(made.symbol_size(border=2)[0])
     lines = pairing.text().splitlines()
     assert [len(line) for line in lines[: (columns + 1) // 2]] == [columns] * ((columns + 1) // 2)
     png = standfast.directory / "qr.png"

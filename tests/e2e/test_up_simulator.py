@@ -159,8 +159,10 @@ MOMENTS: dict[str, Callable[[Home], bool]] = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [*((moment, signal.SIGTERM) for moment in MOMENTS), ("database being made", signal.SIGINT)],
+)
 async def test_a_start_can_be_broken_off_at_any_moment(
     home: Home, moment: str, number: signal.Signals
 ) -> None:
