@@ -65,7 +65,14 @@ def settings(state_dir: Path, database_options: DatabaseOptions) -> Settings:
 async def running(settings: Settings, columns: int, lines: int) -> AsyncIterator[Screen]:
     """`up` in a terminal of this size; it must not end by itself."""
     screen = Screen()
-    console = Console(file=screen, force_terminal=True, width=columns, height=lines, legacy_windows=False)
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        width=columns,
+        height=lines,
+        legacy_windows=False,
+        _environ={"TERM": "xterm-256color"},
+    )
     task = asyncio.create_task(up._up(settings, up.Mode.WHATSAPP, "main", console))
     try:
         yield screen

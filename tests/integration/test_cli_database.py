@@ -131,7 +131,7 @@ def test_an_unknown_company_has_its_own_exit_code(standfast: CommandLine, args: 
     """Confirmed absent: 6, and nothing is written."""
     ran = standfast(*args)
     assert ran.code == 6
-    assert "nobody has no auth state" in ran.err
+    assert "'nobody' has no auth state" in ran.err
     assert not Path("out").exists()
 
 

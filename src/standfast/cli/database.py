@@ -62,7 +62,7 @@ async def _stats(settings: Settings, company: Company | None) -> Statistics:
     async with open_database(settings, purpose="stats") as database:
         found = await read_statistics(database, company)
     if company is not None and not found.records:
-        raise CompanyUnknown(f"{company} has no auth state")
+        raise CompanyUnknown(f"company {company!r} has no auth state")
     return found
 
 

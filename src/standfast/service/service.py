@@ -105,7 +105,7 @@ class Service:
         await migrate(self.database)
         store = PostgresAuthStore(self.database)
         roster = DatabaseRoster(self.database, store, self.state.path / "archive")
-        self.pool = SessionPool(roster, self.bus, self.options.backoff)
+        self.pool = SessionPool(roster, self.bus, self.options.backoff, self.state.path / "recent")
         self.gateway = Gateway(
             self.state.gateway_socket, store, f"standfast/{__version__}", self.options.limits
         )
@@ -116,6 +116,7 @@ class Service:
         self.gateway.serve_operators(operators.methods(), operators.gone)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
+        self._stack.callback(self.pool.release)
         if not self.options.gateway_only:
             await self.engine.start()
             self._stack.push_async_callback(self.engine.stop)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from standfast.authstate.company import Company
+from standfast.authstate.key_types import OWN_PREFIX
 from standfast.authstate.multifile import Folder, export_folder, import_folder
 from standfast.errors import CompanyInUse, CompanyUnknown
 from standfast.postgres.store import PostgresAuthStore, Snapshot
@@ -101,7 +102,7 @@ async def _write(folder: Path, what: Snapshot, *, overwrite: bool) -> None:
 
 
 def _count(what: Snapshot) -> int:
-    return sum(map(len, what.keys.values()))
+    return sum(len(ids) for key_type, ids in what.keys.items() if not key_type.startswith(OWN_PREFIX))
 
 
 def _imported(company: Company, read: Folder, archive: Path | None) -> Imported:

@@ -6,6 +6,7 @@ Invariant: a session that must not reconnect (replaced, logged out, stopped) is 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from standfast.errors import (
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.driver import STOP_TIMEOUT_S, Host, SessionDriver
 from standfast.sessions.events import Event, EventBus
+from standfast.sessions.recent import RecentMessages
 from standfast.sessions.session import Next, Pairing, Session, State
 
 log = structlog.get_logger(__name__)
@@ -67,8 +69,12 @@ class Roster(Protocol):
 class SessionPool:
     """Start, stop, pair, send. It is the engine's listener: it hears what the host tells."""
 
-    def __init__(self, roster: Roster, bus: EventBus, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self, roster: Roster, bus: EventBus, backoff: Backoff | None = None, recent: Path | None = None
+    ) -> None:
+        """`recent` is the directory in which it is kept which messages were handed over."""
         self._roster = roster
+        self._recent = recent
         self._bus = bus
         self._driver = SessionDriver(bus, backoff)
         self._sessions: dict[Company, Session] = {}
@@ -187,6 +193,11 @@ class SessionPool:
             session.cancel_timer()
         await self._driver.close()
 
+    def release(self) -> None:
+        """Give files back; after the engine has ended, because until then messages are handed over."""
+        for session in self._sessions.values():
+            session.recent.close()
+
     def host_ready(self) -> None:
         """Start again what ran when the host was lost."""
         for session in self._sessions.values():
@@ -220,6 +231,9 @@ class SessionPool:
         if take is not None:
             take(session, data)
         self._bus.publish(Event(session.company, kind, data))
+        if kind == "message":
+            # Only now: a message that is remembered and was not handed over would be lost.
+            session.recent.add((data["message"]["chat"], data["message"]["id"]))
 
     def _take_qr(self, session: Session, data: dict[str, Any]) -> None:
         session.prompted(State.QR, str(data["qr"]), float(data.get("ttl_s", 20)))
@@ -244,7 +258,6 @@ class SessionPool:
         self._driver.tell(session)
 
     def _take_message(self, session: Session, data: dict[str, Any]) -> None:
-        session.recent.add((data["message"]["chat"], data["message"]["id"]))
         session.received(from_me=bool(data["message"].get("from_me", False)))
 
     def _take_undecryptable(self, session: Session, _data: dict[str, Any]) -> None:
@@ -292,7 +305,11 @@ class SessionPool:
         return self._known(company_id(company))
 
     def _known(self, company: Company) -> Session:
-        return self._sessions.setdefault(company, Session(company))
+        session = self._sessions.get(company)
+        if session is None:
+            file = self._recent / company if self._recent else None
+            session = self._sessions[company] = Session(company, recent=RecentMessages(file))
+        return session
 
     def _existing(self, company: str) -> Session:
         session = self._sessions.get(company_id(company))
