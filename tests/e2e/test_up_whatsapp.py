@@ -62,8 +62,10 @@ def settings(state_dir: Path, database_options: DatabaseOptions) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, columns: int, lines: int) -> AsyncIterator[Screen]:
-    """`up` in a terminal of this size; it must not end by itself."""
+async def running(
+    settings: Settings, columns: int, lines: int, term: str = "xterm-256color"
+) -> AsyncIterator[Screen]:
+    """`up` in a terminal of this size and kind; it must not end by itself."""
     screen = Screen()
     console = Console(
         file=screen,
@@ -71,7 +73,7 @@ async def running(settings: Settings, columns: int, lines: int) -> AsyncIterator
         width=columns,
         height=lines,
         legacy_windows=False,
-        _environ={"TERM": "xterm-256color"},
+        _environ={"TERM": term},
     )
     task = asyncio.create_task(up._up(settings, up.Mode.WHATSAPP, "main", console))
     try:
@@ -166,3 +168,27 @@ async def test_a_later_start_pairs_nobody(
     async with running(settings, 120, 50) as screen:
         await until(lambda: screen.shows("● open"), "open on the screen")
         assert "Scan with" not in screen.getvalue()
+
+
+async def test_a_stopped_company_does_not_keep_up_from_starting(
+    services: list[Service], settings: Settings, simulator: Simulator, new_phone: Callable[[], str]
+) -> None:
+    """Where `main` is paired and its session not wanted, the service starts, pairs nobody, and says what to do."""
+    async with running(settings, 120, 50) as screen:
+        qr = await prompt(services, screen, "Scan with")
+        await simulator.ask("POST", "/scan", {"qr": qr, "phone": new_phone()})
+        await until(lambda: screen.shows("● open"), "open on the screen")
+        await services[-1].pool.stop("main")
+    async with running(settings, 120, 50) as screen:
+        await until(lambda: screen.shows("● closed"), "closed on the screen")
+        assert screen.shows("standfast start main")
+        assert "Scan with" not in screen.getvalue()
+        await services[-1].pool.start("main")
+        await until(lambda: screen.shows("● open"), "open on the screen")
+
+
+async def test_a_dumb_terminal_gets_plain_lines(services: list[Service], settings: Settings) -> None:
+    """Where the cursor cannot be moved, states are told line by line."""
+    async with running(settings, 120, 50, term="dumb") as screen:
+        await until(lambda: "main: qr" in screen.getvalue(), lambda: screen.getvalue())
+        assert "\x1b[H" not in screen.getvalue()

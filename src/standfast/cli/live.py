@@ -109,7 +109,7 @@ class LiveView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self._prompts(console)
-        yield Group(self._head(), self._sessions(console.width), self._facts(console.width))
+        yield Group(self._head(), self._sessions(console.width), *self._advice(), self._facts(console.width))
         if self.traffic.latest and console.height >= 20:
             yield self._conversation()
         yield Text(" Ctrl-C ends it.", style="dim")
@@ -183,6 +183,11 @@ class LiveView:
                 Text("no session yet: standfast pair COMPANY", style="dim"), *[""] * (len(table.columns) - 1)
             )
         return table
+
+    def _advice(self) -> list[RenderableType]:
+        """What to do, for the first few sessions that need somebody."""
+        needy = [row for row in self.status.get("sessions", []) if row["next_step"]]
+        return [Text(f" {row['company']}: {row['next_step']}", style="yellow") for row in needy[:3]]
 
     def _facts(self, width: int) -> RenderableType:
         database, host = self.status.get("database", {}), self.status.get("host", {})

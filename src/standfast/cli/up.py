@@ -19,6 +19,7 @@ from rich.live import Live
 
 from standfast.authstate.company import company_id
 from standfast.cli.live import LiveView, duration
+from standfast.errors import PairingFailed
 from standfast.logs import configure_logging
 from standfast.service.demo import Demo
 from standfast.service.operators import pairing_of
@@ -61,7 +62,7 @@ async def up(settings: Settings, *, mode: Mode, company: str, console: Console) 
 
 
 async def _up(settings: Settings, mode: Mode, company: str, console: Console) -> None:
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         async with _running(settings, mode, company) as service:
             await _report(service, console)
         return
@@ -91,7 +92,11 @@ async def _with_whatsapp(settings: Settings, company: str) -> AsyncIterator[Serv
                 phone.get_secret_value() if phone else None,
                 settings.default_region,
             )
-            await service.pool.pair(company, by)
+            try:
+                await service.pool.pair(company, by)
+            except PairingFailed as refused:
+                # It is paired and was stopped: no reason to keep everything else from running.
+                log.warning("nothing is started", reason=refused.message, next_step=refused.next_step)
         yield service
 
 

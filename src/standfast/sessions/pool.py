@@ -160,7 +160,7 @@ class SessionPool:
             if session.state is State.LOGGED_OUT:
                 await self._roster.unlinked(session.company)  # its note may not have been written yet
             # Before anything is ended: a request that is refused must not cost the session its connection.
-            await self._roster.check_pairing(session.company)
+            await self._check_pairing(session)
             await self._driver.end(session, "a new pairing was asked for")
             await self._roster.prepare_pairing(session.company)
             session.pairing, session.failures = pairing, 0
@@ -297,6 +297,14 @@ class SessionPool:
         except StandfastError as error:
             # The session itself does not depend on its row; it only decides what a restart starts.
             log.warning("the roster was not written", company=session.company, code=error.code)
+
+    async def _check_pairing(self, session: Session) -> None:
+        try:
+            await self._roster.check_pairing(session.company)
+        except PairingFailed as error:
+            if session.state is State.CLOSED:
+                session.enter(State.CLOSED, error.message, error.next_step)
+            raise
 
     async def _startable(self, company: str) -> Session:
         """The company's session. `CompanyUnknown` for one that nobody has paired: no row of it may be left behind."""
