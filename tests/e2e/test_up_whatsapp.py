@@ -190,5 +190,5 @@ async def test_a_stopped_company_does_not_keep_up_from_starting(
 async def test_a_dumb_terminal_gets_plain_lines(services: list[Service], settings: Settings) -> None:
     """Where the cursor cannot be moved, states are told line by line."""
     async with running(settings, 120, 50, term="dumb") as screen:
-        await until(lambda: "main: qr" in screen.getvalue(), lambda: screen.getvalue())
+        await until(lambda: "main: qr" in screen.getvalue(), screen.getvalue)
         assert "\x1b[H" not in screen.getvalue()
