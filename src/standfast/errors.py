@@ -171,6 +171,26 @@ class SendFailed(StandfastError):
     default_next_step = "See the session's state with 'standfast sessions' and send again."
 
 
+class GraceExpired(StandfastError):
+    """PostgreSQL is away for longer than the grace period: a new connection is not opened from the replica."""
+
+    code = "grace_expired"
+    exit_code = 17
+    retryable = True
+    default_next_step = (
+        "Bring PostgreSQL back; where this is the only node, OUTAGE_GRACE=unlimited and a restart open it."
+    )
+
+
+class JournalUnwritable(StandfastError):
+    """A write cannot be made durable on this machine, so it was not taken."""
+
+    code = "journal_unwritable"
+    exit_code = 18
+    retryable = True
+    default_next_step = "Free or add disk space for the state directory, or make it writable."
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -190,6 +210,8 @@ BY_CODE: dict[str, type[StandfastError]] = {
         ProtocolError,
         PairingFailed,
         SendFailed,
+        GraceExpired,
+        JournalUnwritable,
     )
 }
 

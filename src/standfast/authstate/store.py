@@ -19,6 +19,16 @@ class AuthStore(Protocol):
     """Where companies' auth state is kept. Every call has a deadline of its own and raises
     `DatabaseUnavailable` (retry may help), `DatabaseRejected` or `AuthStateCorrupt`."""
 
+    async def open(self, company: Company, *, pair: bool = False) -> bytes | None:
+        """Make the company this store's to write, until `release`; its creds as raw JSON. With `pair`, None where
+        the company is confirmed absent; without, that raises `CompanyUnknown`. `CompanyInUse` where another
+        process writes it."""
+        ...
+
+    def release(self, company: Company) -> None:
+        """Whoever opened the company is done with it. Returns at once; writes under way go on."""
+        ...
+
     async def load_creds(self, company: Company) -> bytes | None:
         """The creds document as raw JSON, or None where the company is confirmed absent."""
         ...

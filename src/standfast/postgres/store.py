@@ -88,6 +88,15 @@ class PostgresAuthStore:
         self._database = database
         self._tenures: dict[Company, _Tenure] = {}
 
+    async def open(self, company: Company, *, pair: bool = False) -> bytes | None:
+        creds = await self.load_creds(company)
+        if creds is None and not pair:
+            raise CompanyUnknown(f"company {company!r} has no auth state and pairing was not asked for")
+        return creds
+
+    def release(self, company: Company) -> None:
+        """Nothing is held between writes; the next process that opens the company claims an epoch of its own."""
+
     async def load_creds(self, company: Company) -> bytes | None:
         self._begin(company)
         return await self._load(company)

@@ -20,7 +20,7 @@ import structlog
 
 from standfast.authstate.company import Company, company_id
 from standfast.authstate.store import AuthStore
-from standfast.errors import CompanyInUse, CompanyUnknown, ProtocolError, StateDirectoryError
+from standfast.errors import CompanyInUse, ProtocolError, StateDirectoryError
 from standfast.sessions.wire import PROTOCOL_VERSION, Connection, Limits
 
 log = structlog.get_logger(__name__)
@@ -217,8 +217,8 @@ class Gateway:
         self._release(connection)
 
     def _release(self, connection: Connection) -> None:
-        for company in [c for c, holder in self._holders.items() if holder is connection]:
-            del self._holders[company]
+        for company in list(self._holders):
+            self._give_back(connection, company)
 
     def _hello(self, connection: Connection, method: str, params: msgspec.Raw) -> dict[str, Any]:
         try:
@@ -268,21 +268,22 @@ class Gateway:
         # Held before the first await: two openings at once must not both pass.
         self._holders[company] = connection
         try:
-            creds = await self._store.load_creds(company)
-            if creds is None and not params.pair:
-                raise CompanyUnknown(f"company {company!r} has no auth state and pairing was not asked for")
+            creds = await self._store.open(company, pair=params.pair)
         except BaseException:
-            if holder is None and self._holders.get(company) is connection:
-                del self._holders[company]
+            if holder is None:
+                self._give_back(connection, company)
             raise
         if not connection.is_open:
-            self._holders.pop(company, None)
+            self._give_back(connection, company)
         return {"creds": msgspec.Raw(_one_line(creds) if creds is not None else _NULL)}
 
     async def _close(self, connection: Connection, params: Named) -> None:
-        company = company_id(params.company)
+        self._give_back(connection, company_id(params.company))
+
+    def _give_back(self, connection: Connection, company: Company) -> None:
         if self._holders.get(company) is connection:
             del self._holders[company]
+            self._store.release(company)
 
     async def _creds_create(self, connection: Connection, params: Creds) -> None:
         await self._store.create_creds(self._held(connection, params.company), bytes(params.creds))
