@@ -92,7 +92,13 @@ class EmbeddedServer:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """How the process ended (negative: the signal); None while it runs, or where there is none."""
+        return self._process.poll() if self._process else None
+
+    @property
     def options(self) -> DatabaseOptions:
+        """How to reach it; known before it is started."""
         return _socket_options(self.socket_dir, self._port)
 
     @property
