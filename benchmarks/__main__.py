@@ -1,158 +1,87 @@
-"""`make bench`: what it costs to keep auth state in PostgreSQL, as a ratio to keeping it in memory, in one run.
+"""`make bench`: what it costs to keep sessions standing, in ratios of one run.
 
-Two real Baileys clients in one Node process talk through the simulator. Rounds alternate between the stores, so
-that a machine whose speed drifts does not favour one; medians are compared.
+Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
+middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
+(many companies). Rounds alternate between what is compared; medians are shown; figures go to a JSON file each.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import itertools
 import json
 import os
-import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.proxy import delaying_proxy
-from benchmarks.service import gateway_on
+from benchmarks import drains, fleet, line, outage, restart, traces
+from benchmarks.bench import Bench, prepared
 from standfast import __version__
-from standfast.node import bridge_directory, node_binary
-from standfast.postgres.embedded import EmbeddedServer
-from standfast.service.simulator import Simulator
-
-CHAT = Path(__file__).parent / "chat.mjs"
-RUN_TIMEOUT_S = 180.0
-AIM = 0.70
-_numbers = itertools.count(1)
 
 
-@contextlib.asynccontextmanager
-async def _stores(directory: Path, delay_ms: float) -> AsyncIterator[dict[str, str | None]]:
-    """By the name of a run, the gateway socket that it uses; None keeps everything in memory."""
-    server = EmbeddedServer(directory / "server", listen_port=0)
-    async with server:
-        tcp = server.tcp_options
-        async with (
-            gateway_on(directory / "near", server.options) as near,
-            delaying_proxy("127.0.0.1", int(tcp.port or 0), delay_ms / 1000) as port,
-            gateway_on(directory / "far", replace(tcp, port=port)) as far,
-        ):
-            yield {"memory": None, "standfast": str(near), f"standfast, {delay_ms:g} ms away": str(far)}
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What is measured, and how it is shown."""
+
+    measure: Callable[[Bench], Awaitable[dict[str, Any]]]
+    show: Callable[[Console, Mapping[str, Any]], None]
 
 
-async def _chat(simulator: Simulator, socket: str | None, messages: int) -> dict[str, Any]:
-    number = next(_numbers)
-    options = {
-        "store": "standfast" if socket else "memory",
-        "socket": socket,
-        "url": simulator.ready.url,
-        "rootKey": simulator.ready.root_key,
-        "admin": simulator.ready.admin,
-        "bridge": str(bridge_directory()),
-        "messages": messages,
-        "pairs": [[f"a{number}", f"7999100{number:04d}"], [f"b{number}", f"7999200{number:04d}"]],
-    }
-    process = await asyncio.create_subprocess_exec(
-        str(node_binary()), str(CHAT), json.dumps(options), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(RUN_TIMEOUT_S):
-            out, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        raise SystemExit("a run did not end in time; see the messages above") from None
-    if process.returncode != 0:
-        raise SystemExit("a run failed; see the messages above")
-    result: dict[str, Any] = json.loads(out)
-    return result
+SECTIONS = {
+    "trace": Section(traces.measure, traces.show),
+    "line": Section(line.measure, line.show),
+    "outage": Section(outage.measure, outage.show),
+    "restart": Section(restart.measure, restart.show),
+    "replay": Section(drains.measure, drains.show),
+    "fleet": Section(fleet.measure, fleet.show),
+}
 
 
-async def _measure(rounds: int, messages: int, delay_ms: float, console: Console) -> dict[str, Any]:
-    runs: dict[str, list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory(prefix="sf-bench-") as name:
-        directory = Path(name)
-        for part in ("server", "near", "far"):
-            (directory / part).mkdir(mode=0o700)
-        simulator = Simulator(directory / "whatsapp", node_binary(), bridge_directory())
-        try:
-            await simulator.start()
-            async with _stores(directory, delay_ms) as stores:
-                for round_number, (store, socket) in itertools.product(range(rounds), stores.items()):
-                    console.print(f"round {round_number + 1}/{rounds}: {store}", style="dim")
-                    # A distant database needs fewer messages to be measured as well.
-                    count = messages if "away" not in store else max(20, messages // 5)
-                    runs.setdefault(store, []).append(await _chat(simulator, socket, count))
-        finally:
-            await simulator.stop()
-    return {store: _summary(results, runs["memory"]) for store, results in runs.items()}
-
-
-def _summary(results: list[dict[str, Any]], reference: list[dict[str, Any]]) -> dict[str, Any]:
-    def median(runs: list[dict[str, Any]], figure: str) -> float:
-        return float(statistics.median(run[figure] for run in runs))
-
-    figures = ("messages_per_s", "key_operations_per_s")
-    summary: dict[str, Any] = {figure: round(median(results, figure), 1) for figure in figures}
-    summary["ratio"] = round(median(results, "messages_per_s") / median(reference, "messages_per_s"), 3)
-    summary["doubles"] = sum(run["doubles"] for run in results)
-    summary["runs"] = [round(run["messages_per_s"], 1) for run in results]
-    return summary
-
-
-def _print(console: Console, report: dict[str, Any]) -> None:
-    table = Table(title="Two real Baileys clients in conversation, by where their keys are kept")
-    table.add_column("keys in")
-    for name in ("messages/s", "key operations/s", "ratio to memory", "runs"):
-        table.add_column(name, justify="right")
-    for store, figures in report["stores"].items():
-        runs = " ".join(f"{run:.0f}" for run in figures["runs"])
-        table.add_row(
-            store,
-            f"{figures['messages_per_s']:.0f}",
-            f"{figures['key_operations_per_s']:.0f}",
-            f"{figures['ratio']:.2f}",
-            runs,
-        )
-    console.print(table)
-    met = report["stores"]["standfast"]["ratio"] >= AIM
-    console.print(f"aim with PostgreSQL local: ratio of at least {AIM:.2f}: {'met' if met else 'not met'}")
+async def run(names: list[str], rounds: int, share: float, output: Path, console: Console) -> None:
+    """Measure the sections one after the other; each is shown and written as soon as it is done."""
+    for name in names:
+        console.rule(name)
+        async with prepared(console, rounds, share) as bench:
+            began = time.monotonic()
+            result = await SECTIONS[name].measure(bench)
+        report = {
+            "section": name,
+            "standfast": __version__,
+            "python": sys.version.split()[0],
+            "cores": os.cpu_count(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "took_s": round(time.monotonic() - began, 1),
+            "rounds": rounds,
+            "share": share,
+            **result,
+        }
+        path = output / f"{name}.json"
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        SECTIONS[name].show(console, report)
+        console.print(f"written to {path}", style="dim")
 
 
 def main() -> None:
-    """Parse, measure, print the table and write the JSON."""
+    """Parse, measure, print tables and write JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", default=list(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--messages", type=int, default=300, help="each way, each round")
-    parser.add_argument("--delay-ms", type=float, default=10.0, help="round trip to the distant database")
-    parser.add_argument("--output", type=Path, default=Path("bench-results") / "chat.json")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="length of each measurement; 0.3 is a quick look"
+    )
+    parser.add_argument("--output", type=Path, default=Path("bench-results"))
     arguments = parser.parse_args()
-    console = Console()
-    stores = asyncio.run(_measure(arguments.rounds, arguments.messages, arguments.delay_ms, console))
-    report = {
-        "what": "two Baileys clients in conversation through the simulator",
-        "standfast": __version__,
-        "python": sys.version.split()[0],
-        "cores": os.cpu_count(),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "rounds": arguments.rounds,
-        "messages_each_way": arguments.messages,
-        "stores": stores,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _print(console, report)
-    console.print(f"written to {arguments.output}", style="dim")
+    unknown = sorted(set(arguments.sections) - set(SECTIONS))
+    if unknown:
+        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    asyncio.run(run(arguments.sections, arguments.rounds, arguments.share, arguments.output, Console()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""The other end of `programs.Program`: a Python program's options, and the talk with who started it.
+
+Invariant: options come by standard input, because they may hold a password, which arguments would show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+
+def told_options() -> dict[str, Any]:
+    """The first line. Call it before there is an event loop."""
+    options: dict[str, Any] = json.loads(sys.stdin.readline())
+    return options
+
+
+def tell(document: dict[str, Any]) -> None:
+    """One JSON line to who started this program."""
+    print(json.dumps(document), flush=True)
+
+
+async def pause() -> bool:
+    """Tell that it is ready and wait until told to go on; False where it is to end."""
+    tell({"ready": True})
+    return bool(await asyncio.to_thread(sys.stdin.readline))
