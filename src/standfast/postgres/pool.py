@@ -130,15 +130,23 @@ class Database:
             self.options.max_connections,
         )
 
-    async def fetch(self, statement: Statement, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row, as Python values. A failure raises `DatabaseUnavailable` or `DatabaseRejected`."""
+    async def fetch(
+        self,
+        statement: Statement,
+        params: Sequence[Any] = (),
+        *,
+        retry: bool = True,
+        transfer_s: float = 0.0,
+    ) -> list[tuple[Any, ...]]:
+        """Every row, as Python values. A failure raises `DatabaseUnavailable` or `DatabaseRejected`. `transfer_s` is
+        what a slow link may need to carry the parameters, on top of the statement's own deadline."""
 
         async def read(connection: BoundedConnection) -> tuple[list[tuple[Any, ...]], int]:
             cursor = await connection.execute(statement.sql, params)
             rows = await cursor.fetchall() if cursor.description else []
             return rows, len(rows)
 
-        return await self._observed(statement.name, read)
+        return await self._observed(statement.name, read, retry=retry, transfer_s=transfer_s)
 
     async def fetch_raw(
         self, statement: Statement, params: Sequence[Any], read: Callable[[PGresult], T]
@@ -172,9 +180,16 @@ class Database:
         finally:
             self._report(name, start, 0, outcome, 0)
 
-    async def _observed(self, name: str, run: Callable[[BoundedConnection], Awaitable[tuple[T, int]]]) -> T:
+    async def _observed(
+        self,
+        name: str,
+        run: Callable[[BoundedConnection], Awaitable[tuple[T, int]]],
+        *,
+        retry: bool = True,
+        transfer_s: float = 0.0,
+    ) -> T:
         start = time.perf_counter()
-        limit_s = self.options.statement_timeout_s + _SERVER_GRACE_S
+        limit_s = self.options.statement_timeout_s + _SERVER_GRACE_S + transfer_s
         retries = rows = 0
         outcome = "failed"
 
@@ -189,9 +204,8 @@ class Database:
             retries += 1
 
         try:
-            result = await retried(
-                attempt, is_transient, budget_s=self.options.statement_timeout_s, on_retry=count
-            )
+            budget_s = self.options.statement_timeout_s if retry else 0.0
+            result = await retried(attempt, is_transient, budget_s=budget_s, on_retry=count)
             outcome = "ok"
             return result
         except StandfastError as error:

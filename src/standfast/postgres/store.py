@@ -5,7 +5,8 @@ later one: not even one whose client gave up on a stalled server that executes i
 carries this store's epoch and a sequence number, and the company's row in `standfast_writers` lets no other in.
 
 A store that finds a newer writer (another process) raises `CompanyInUse` from then on. What begins anew, and fences
-the other off, is said aloud: opening the company (`load_creds`), `install` and `remove`.
+the other off, is said aloud: opening the company (`load_creds`), `install` and `remove`. It leases nothing, and
+begins nothing in a company that a living node leases: that is `CompanyInUse` too.
 `expires_at` is a legacy column: a row past it counts as present until somebody deletes it, because a bot that
 never read the column relied on the row; a key that is written again has no expiry.
 """
@@ -46,7 +47,7 @@ _SNAPSHOT = Statement(
     "select null, null, creds::text from whatsapp_auth where company_id = $1"
     " union all select key_type, key_id, value::text from whatsapp_keys where company_id = $1",
 )
-_CLAIM = Statement("writer.claim", "select standfast_claim($1)")
+_BEGIN = Statement("writer.begin", "select epoch, sequence, holder from standfast_begin($1)")
 _CREATE = Statement("creds.create", "select standfast_create_creds($1, $2, $3, $4)")
 _SAVE = Statement("creds.save", "select standfast_save_creds($1, $2, $3, $4, $5)")
 _SET = Statement("keys.set", "select standfast_set_keys($1, $2, $3, $4, $5, $6, $7, $8)")
@@ -184,7 +185,10 @@ class PostgresAuthStore:
         """One write in its turn. The result is how many rows it affected."""
         async with self._turn(company) as tenure:
             if not tenure.epoch:
-                tenure.epoch = (await self._database.fetch(_CLAIM, [company]))[0][0]
+                ((epoch, sequence, holder),) = await self._database.fetch(_BEGIN, [company])
+                if holder is not None:
+                    raise _leased(company, holder)
+                tenure.epoch, tenure.sequence = epoch, sequence
             tenure.sequence += 1
             try:
                 rows = await self._database.fetch(
@@ -267,6 +271,14 @@ def _whole(result: PGresult) -> Snapshot | None:
 def _has_creds(company: Company) -> CompanyInUse:
     return CompanyInUse(
         f"{company} has creds already", next_step="Open it as it is; 'standfast sessions' shows its state."
+    )
+
+
+def _leased(company: Company, holder: str) -> CompanyInUse:
+    return CompanyInUse(
+        f"node {holder!r} holds {company}",
+        next_step=f"Stop its session there: 'standfast stop {company}'; a node that died is forgotten within seconds.",
+        holder=holder,
     )
 
 

@@ -1,0 +1,143 @@
+"""`OutageClock`: whether PostgreSQL is there, and since when it is not.
+
+Invariant: one failure of any cause is a suspicion; a second one, or a suspicion that lasts, is an outage. An outage
+ends for good only when what was written in it has been carried over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from enum import StrEnum
+
+from standfast.errors import StandfastError
+from standfast.vault.clock import Clock, SystemClock
+
+SUSPECT_LIMIT_S = 2.0
+
+
+class State(StrEnum):
+    ONLINE = "online"
+    SUSPECT = "suspect"
+    OUTAGE = "outage"
+    RECOVERING = "recovering"
+
+
+class OutageClock:
+    """Starts as a suspicion: nothing is known yet. Made within the event loop that it is used in."""
+
+    def __init__(self, clock: Clock | None = None, *, suspect_limit_s: float = SUSPECT_LIMIT_S) -> None:
+        self._clock = clock or SystemClock()
+        self._suspect_limit_s = suspect_limit_s
+        self._callbacks: list[Callable[[State], None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._limit: asyncio.TimerHandle | None = None
+        self._state = State.SUSPECT
+        self._since = self._clock.boottime()
+        self._outage_started: float | None = None
+        self._cause: StandfastError | None = None
+        self._limit_suspicion()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def since(self) -> float:
+        """The boottime at which the present state began."""
+        return self._since
+
+    @property
+    def cause(self) -> StandfastError | None:
+        """The last failure since PostgreSQL was last there."""
+        return self._cause
+
+    @property
+    def outage_started(self) -> float | None:
+        """The boottime of the suspicion that became the present outage; kept until it is recovered from."""
+        return self._outage_started
+
+    def since_s(self) -> float:
+        """Seconds in the present state."""
+        return self._clock.boottime() - self._since
+
+    def outage_s(self) -> float | None:
+        """Seconds since the outage started; None where there is none."""
+        return None if self._outage_started is None else self._clock.boottime() - self._outage_started
+
+    def succeeded(self) -> None:
+        """PostgreSQL has confirmed a write."""
+        self._cause = None
+        if self._state is State.OUTAGE or (self._state is State.SUSPECT and self._outage_started is not None):
+            self._enter(State.RECOVERING)
+        elif self._state is State.SUSPECT:
+            self._enter(State.ONLINE)
+
+    def failed(self, error: StandfastError) -> None:
+        """A heartbeat has failed."""
+        self._cause, before = error, self._cause
+        if self._state in (State.ONLINE, State.RECOVERING):
+            self._enter(State.SUSPECT)
+        elif self._state is State.SUSPECT and before is not None:
+            self._enter_outage()
+
+    def suspect(self, error: StandfastError) -> None:
+        """Something else than a heartbeat has failed. Many calls fail together, so it is no second failure."""
+        if self._state in (State.ONLINE, State.RECOVERING):
+            self._cause = error
+            self._enter(State.SUSPECT)
+
+    def drained(self) -> None:
+        """What was written in the outage has been carried over."""
+        if self._state is State.RECOVERING:
+            self._outage_started = None
+            self._enter(State.ONLINE)
+
+    def changed(self, callback: Callable[[State], None]) -> None:
+        """Call `callback` with each new state from now on; it must be quick and must not raise."""
+        self._callbacks.append(callback)
+
+    async def wait_for(self, states: Collection[State], timeout_s: float | None = None) -> bool:
+        """Whether the state was or became one of `states` within `timeout_s`; None: wait for as long as it takes."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._state not in states:
+                    await self._next_change()
+        except TimeoutError:
+            return self._state in states
+        return True
+
+    def close(self) -> None:
+        """No suspicion becomes an outage any more."""
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    async def _next_change(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._since = self._clock.boottime()
+        self._limit_suspicion()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        for callback in self._callbacks:
+            callback(state)
+
+    def _enter_outage(self) -> None:
+        if self._outage_started is None:
+            self._outage_started = self._since
+        self._enter(State.OUTAGE)
+
+    def _limit_suspicion(self) -> None:
+        self.close()
+        if self._state is State.SUSPECT:
+            loop = asyncio.get_running_loop()
+            self._limit = loop.call_later(self._suspect_limit_s, self._enter_outage)
