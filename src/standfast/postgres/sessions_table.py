@@ -5,11 +5,14 @@ Invariant: a row speaks of a wish only; auth state is never read or changed here
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from standfast.authstate.company import Company, company_id
 from standfast.postgres.pool import Database, Statement
 
 _LIST = Statement(
-    "sessions.list_wanted", "select company_id from standfast_sessions where wanted order by company_id"
+    "sessions.list",
+    "select company_id, wanted, unlinked_at is not null from standfast_sessions order by company_id",
 )
 _SET = Statement(
     "sessions.set_wanted",
@@ -27,6 +30,13 @@ _UNLINKED = Statement(
     "insert into standfast_sessions (company_id, wanted, unlinked_at) values ($1, false, now())"
     " on conflict (company_id) do update set wanted = false, unlinked_at = now(), updated_at = now()",
 )
+_PUT = Statement(
+    "sessions.put",
+    "insert into standfast_sessions as s (company_id, wanted, unlinked_at) values ($1, $2, case when $3 then now() end)"
+    " on conflict (company_id) do update set wanted = excluded.wanted, updated_at = now(),"
+    " unlinked_at = case when $3 then coalesce(s.unlinked_at, now()) end"
+    " where (s.wanted, s.unlinked_at is not null) is distinct from ($2, $3)",
+)
 _IS_UNLINKED = Statement(
     "sessions.is_unlinked",
     "select 1 from standfast_sessions where company_id = $1 and unlinked_at is not null",
@@ -34,9 +44,28 @@ _IS_UNLINKED = Statement(
 _REMOVE = Statement("sessions.remove", "delete from standfast_sessions where company_id = $1")
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`wanted`: the session is to be kept connected. `unlinked`: the company's creds are known to be dead."""
+
+    company: Company
+    wanted: bool
+    unlinked: bool
+
+
+async def list_rows(database: Database) -> list[Row]:
+    """Every row, in order of the companies' ids."""
+    return [Row(company_id(row[0]), row[1], row[2]) for row in await database.fetch(_LIST)]
+
+
 async def list_wanted(database: Database) -> list[Company]:
     """The companies whose sessions are to be kept connected, in order of their ids."""
-    return [company_id(row[0]) for row in await database.fetch(_LIST)]
+    return [row.company for row in await list_rows(database) if row.wanted]
+
+
+async def put(database: Database, row: Row) -> None:
+    """Make the company's row say this."""
+    await database.fetch(_PUT, [row.company, row.wanted, row.unlinked])
 
 
 async def set_wanted(database: Database, company: Company, wanted: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from standfast.errors import StandfastError
+from standfast.errors import DatabaseUnavailable, StandfastError
 from standfast.postgres.leases import Heartbeat, Leases
 from standfast.vault.clock import Clock, SystemClock
 from standfast.vault.confirmation import Confirmation
@@ -21,9 +21,11 @@ from standfast.vault.outage import OutageClock, State
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
+LATE_S = 1.5
 SECOND_LOOK_S = 0.25
 LONGEST_BACKOFF_S = 3.0
 _JITTER = 0.3
+_STOP_TIMEOUT_S = 2.0
 
 
 class HeartbeatLoop:
@@ -81,14 +83,16 @@ class HeartbeatLoop:
                 self._wake.clear()
 
     async def stop(self) -> None:
-        """End `run`, within the deadline of one heartbeat."""
+        """End `run`, at once whatever the server does."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
 
     async def _beat(self) -> None:
         begun = self._clock.boottime()
+        # Where several hosts are tried in turn an attempt may take long; by then it is known to be no good sign.
+        late = asyncio.get_running_loop().call_later(LATE_S, self._outage.suspect, _late())
         try:
             heartbeat = await self._leases.heartbeat(*self._node)
             self.accept(heartbeat)
@@ -99,6 +103,8 @@ class HeartbeatLoop:
             self._failed(StandfastError(f"the heartbeat failed unexpectedly: {type(error).__name__}"))
         else:
             self._succeeded(heartbeat, begun)
+        finally:
+            late.cancel()
 
     def _succeeded(self, heartbeat: Heartbeat, begun: float) -> None:
         former, self.last = self.last, heartbeat
@@ -118,3 +124,7 @@ class HeartbeatLoop:
             return self._interval_s
         pause_s, self._backoff_s = self._backoff_s, min(2 * self._backoff_s, LONGEST_BACKOFF_S)
         return pause_s * random.uniform(1 - _JITTER, 1)
+
+
+def _late() -> DatabaseUnavailable:
+    return DatabaseUnavailable(f"PostgreSQL has not answered a heartbeat within {LATE_S:g} s", cause="timeout")

@@ -1,7 +1,7 @@
 """`OutageClock`: whether PostgreSQL is there, and since when it is not.
 
-Invariant: one failure of any cause is a suspicion; a second one, or a suspicion that lasts, is an outage. An outage
-ends for good only when what was written in it has been carried over.
+Invariant: one failure of any cause is a suspicion; a second failed heartbeat, or a suspicion that lasts, is an
+outage. An outage ends for good only when what was written in it has been carried over.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from standfast.errors import StandfastError
 from standfast.vault.clock import Clock, SystemClock
 
 SUSPECT_LIMIT_S = 2.0
+_FAILURES = 2
 
 
 class State(StrEnum):
@@ -36,6 +37,7 @@ class OutageClock:
         self._since = self._clock.boottime()
         self._outage_started: float | None = None
         self._cause: StandfastError | None = None
+        self._failures = 0
         self._limit_suspicion()
 
     @property
@@ -67,7 +69,7 @@ class OutageClock:
 
     def succeeded(self) -> None:
         """PostgreSQL has confirmed a write."""
-        self._cause = None
+        self._cause, self._failures = None, 0
         if self._state is State.OUTAGE or (self._state is State.SUSPECT and self._outage_started is not None):
             self._enter(State.RECOVERING)
         elif self._state is State.SUSPECT:
@@ -75,14 +77,16 @@ class OutageClock:
 
     def failed(self, error: StandfastError) -> None:
         """A heartbeat has failed."""
-        self._cause, before = error, self._cause
+        self._cause = error
+        self._failures += 1
         if self._state in (State.ONLINE, State.RECOVERING):
             self._enter(State.SUSPECT)
-        elif self._state is State.SUSPECT and before is not None:
+        elif self._state is State.SUSPECT and self._failures >= _FAILURES:
             self._enter_outage()
 
     def suspect(self, error: StandfastError) -> None:
-        """Something else than a heartbeat has failed. Many calls fail together, so it is no second failure."""
+        """Something else than a heartbeat has failed, or a heartbeat takes long: no failure that counts. Many calls
+        fail together, and the heartbeat decides."""
         if self._state in (State.ONLINE, State.RECOVERING):
             self._cause = error
             self._enter(State.SUSPECT)
