@@ -48,7 +48,8 @@ export class CompanyAuth {
   #company
   #saver
   #mirror
-  #closed = false
+  /** Why nothing is served any more. */
+  #ended = null
   #writes = new Set()
 
   constructor(channel, company, rawCreds) {
@@ -64,7 +65,8 @@ export class CompanyAuth {
       clear: () => this.#call('keys.clear'),
     })
     this.keys = {
-      get: async (type, ids) => this.#mirror.get(type, this.#open(ids)),
+      // Looked at again after the answer: one that crosses the loss of the company is no longer true.
+      get: async (type, ids) => this.#open(await this.#mirror.get(type, this.#open(ids))),
       set: (data) => this.#tracked(async () => this.#mirror.set(this.#open(data))),
       clear: () => this.#tracked(async () => this.#mirror.clear(this.#open())),
     }
@@ -92,16 +94,18 @@ export class CompanyAuth {
 
   /** Waits for writes, then refuses further use and gives the company back. Rejects only if giving back failed. */
   async close() {
-    if (this.#closed) return
+    if (this.#ended) return
     await this.flush()
+    if (this.#ended) return
     this.abandon()
     await this.#call('auth.close')
   }
 
-  /** Refuses further use at once, without a word to the gateway. */
-  abandon() {
-    this.#closed = true
+  /** Refuses further use at once with `reason`, without a word to the gateway. The first reason stays. */
+  abandon(reason = new StandfastError('session_not_open', 'this auth state is closed', { retryable: false })) {
+    this.#ended ??= reason
     this.#saver.stop()
+    this.#mirror.reset()
   }
 
   async #storeCreds(json) {
@@ -114,8 +118,8 @@ export class CompanyAuth {
   }
 
   #open(value) {
-    if (!this.#closed) return value
-    throw new StandfastError('session_not_open', 'this auth state is closed', { retryable: false })
+    if (!this.#ended) return value
+    throw this.#ended
   }
 
   async #tracked(write) {

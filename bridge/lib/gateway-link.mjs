@@ -3,12 +3,13 @@
  *
  * Invariant: calls reach the gateway in the order in which they were made, also when they have to be sent again;
  * all calls of the auth state may be repeated. A call is settled within its deadline, connected or not.
- * After an interruption the company is opened again first, and a changed identity ends the link for good.
+ * After an interruption the company is opened again first. A changed identity, or another owner of the company, ends
+ * the link for good: nothing is served or sent again, and whoever uses it is told once.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { credsOf, identityOf } from './company-auth.mjs'
-import { StandfastError } from './errors.mjs'
+import { fromWire, StandfastError } from './errors.mjs'
 import { connectWire } from './wire.mjs'
 
 const FIRST_DELAY_MS = 100
@@ -26,7 +27,10 @@ export class GatewayLink {
   /** Set by the user once the company is open: what to compare with and to tell after an interruption. */
   #auth = null
 
-  /** @param {{ socketPath: string, client: string, company: string, pair: boolean, callTimeoutMs: number, logger }} o */
+  /**
+   * @param {{ socketPath: string, client: string, company: string, pair: boolean, callTimeoutMs: number, logger,
+   *   onLost?: (error: StandfastError) => void }} options `onLost` is told why an open company was lost for good
+   */
   constructor(options) {
     this.#options = options
     this.logger = options.logger
@@ -66,6 +70,7 @@ export class GatewayLink {
   }
 
   close() {
+    this.#auth = null
     this.#end(new StandfastError('service_unavailable', 'this connection was closed', { retryable: false }))
   }
 
@@ -77,7 +82,12 @@ export class GatewayLink {
 
   #connectOnce() {
     const { socketPath, client } = this.#options
-    return connectWire({ socketPath, role: 'auth-state', client })
+    const onNotification = (method, params) => this.#notified(method, params)
+    return connectWire({ socketPath, role: 'auth-state', client, onNotification })
+  }
+
+  #notified(method, { company, error }) {
+    if (method === 'auth.lost' && company === this.#options.company) this.#end(fromWire(error))
   }
 
   #adopt(wire) {
@@ -174,12 +184,24 @@ export class GatewayLink {
     this.#wire?.close()
     this.#wire = null
     for (const number of [...this.#pending.keys()]) this.#settle(number, error)
+    if (this.#auth) this.#lost(this.#auth, error)
+  }
+
+  #lost(auth, error) {
+    auth.abandon(error)
+    this.#options.logger?.error({ code: error.code }, `the company is lost: ${error.message}`)
+    // In a turn of its own: what the bot does then, or fails to do, is no part of what was under way.
+    setImmediate(() => this.#options.onLost?.(error))
   }
 }
 
-/** The old connection may still hold the company for a moment; everything else that cannot heal ends the link. */
+/**
+ * The old connection may still hold the company for a moment. Everything else that cannot heal ends the link: another
+ * identity, and another node (`holder`), which writes what this client does not know.
+ */
 function isFinal(error) {
-  return !error.retryable && !(error.code === 'company_in_use' && !error.facts?.identity_changed)
+  if (error.retryable) return false
+  return error.code !== 'company_in_use' || Boolean(error.facts?.identity_changed || error.facts?.holder)
 }
 
 function nextDelay(delayMs) {

@@ -5,7 +5,7 @@
  */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { asStandfastError, StandfastError, scrub } from './errors.mjs'
+import { asStandfastError, fromWire, StandfastError, scrub } from './errors.mjs'
 import { makeBaileysLog, makeHostLog } from './host-log.mjs'
 import { SessionTable } from './session-table.mjs'
 import { WhatsAppConfig } from './whatsapp-config.mjs'
@@ -58,7 +58,10 @@ class HostProcess {
       throw new StandfastError('settings', 'STANDFAST_SOCKET is not set: the service starts this program')
     delete process.env.STANDFAST_HOST_TOKEN
     const onRequest = (method, params) => this.#answer(method, params)
-    const attaching = connectWire({ socketPath, role: 'host', client: CLIENT, token, onRequest })
+    const onNotification = (method, { company, error }) => {
+      if (method === 'auth.lost') this.#table.lost(company, fromWire(error))
+    }
+    const attaching = connectWire({ socketPath, role: 'host', client: CLIENT, token, onRequest, onNotification })
     this.#attached = attaching.then((wire) => {
       this.#wire = wire
     })

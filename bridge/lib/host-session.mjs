@@ -12,7 +12,7 @@ import { asStandfastError, StandfastError, scrub } from './errors.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
 import { Sender } from './sender.mjs'
-import { signalRepositoryOver } from './signal-repository.mjs'
+import { signalStoreOver } from './signal-repository.mjs'
 import { boundClosing, cut, detach, drain } from './socket-end.mjs'
 
 const FIRST_QR_TTL_S = 60
@@ -20,8 +20,6 @@ const NEXT_QR_TTL_S = 20
 const DRAIN_TIMEOUT_MS = 1_000
 const END_TIMEOUT_MS = 1_500
 const SAVE_TIMEOUT_MS = 3_000
-/** A commit that failed blocks the company's other transactions until it succeeds: try again soon, for long enough. */
-const TRANSACTION_OPTIONS = { maxCommitRetries: 20, delayBetweenTriesMs: 500 }
 
 export class HostSession {
   #shared
@@ -85,17 +83,26 @@ export class HostSession {
 
   async send(params) {
     this.#requireOpen()
-    try {
-      return await this.#sender.send(params)
-    } catch (error) {
-      // Baileys says only that it could not encrypt; that the step could not be stored is the reason.
-      throw this.#writeError && error.code === 'send_failed' ? this.#writeError : error
-    }
+    return this.#sender.send(params)
   }
 
   stats() {
     const age = this.#lastFrameAt === null ? null : Math.round(performance.now() - this.#lastFrameAt)
     return { company: this.company, generation: this.generation, last_frame_age_ms: age }
+  }
+
+  /** Another owner has the company: ends at once, without a logout; writes, sends and hands over nothing more. */
+  lost(error) {
+    this.#stopping = true
+    this.#open = false
+    this.#auth?.abandon(error)
+    if (this.#sock) {
+      detach(this.#sock)
+      cut(this.#sock)
+    }
+    if (this.#finishing) return
+    this.#report(error)
+    void this.#finish(0, 'lost to another owner')
   }
 
   /** Ends at once and writes nothing more anywhere: there is no gateway to write to. */
@@ -121,8 +128,9 @@ export class HostSession {
     const { creds } = this.#auth
     forgetUnfinishedPairing(creds)
     const { baileysLog, sent, arrival } = this.#shared
-    const keys = { ...this.#auth.keys, set: (data) => this.#setKeys(data) }
-    const makeRepository = signalRepositoryOver(keys)
+    const store = { ...this.#auth.keys, set: (data) => this.#setKeys(data) }
+    const remembering = (repository, transactional) => arrival.remembering(repository, transactional)
+    const { keys, makeSignalRepository } = signalStoreOver(store, remembering)
     this.#sock = makeWASocket({
       ...config,
       auth: { creds, keys },
@@ -130,8 +138,7 @@ export class HostSession {
       syncFullHistory: false,
       markOnlineOnConnect: false,
       emitOwnEvents: false,
-      transactionOpts: TRANSACTION_OPTIONS,
-      makeSignalRepository: (...args) => arrival.remembering(makeRepository(...args), args[0].keys),
+      makeSignalRepository,
       getMessage: async (key) => sent.get(key.id),
     })
     boundClosing(this.#sock)

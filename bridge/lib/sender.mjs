@@ -8,6 +8,7 @@
 import { generateMessageIDV2, jidDecode } from 'baileys'
 import { within } from './deadline.mjs'
 import { asStandfastError, StandfastError } from './errors.mjs'
+import { CommitError } from './transaction-guard.mjs'
 import { reviveBuffers } from './values.mjs'
 
 const SEND_TIMEOUT_MS = 20_000
@@ -26,7 +27,10 @@ export class Sender {
     this.#left = left
   }
 
-  /** Resolves to `{message_id, jid, timestamp_s}`; rejects with `usage` or `send_failed`. */
+  /**
+   * Resolves to `{message_id, jid, timestamp_s}`; rejects with `usage`, `send_failed` or, where the store refused and
+   * nothing has left, the store's error.
+   */
   async send({ jid, content, message_id: givenId }) {
     requireMessage(jid, content, givenId)
     const messageId = givenId ?? generateMessageIDV2(this.#sock.user?.id)
@@ -35,7 +39,7 @@ export class Sender {
     try {
       return await within(SEND_TIMEOUT_MS, sending, () => overdue(messageId))
     } catch (error) {
-      throw asStandfastError(error, 'send_failed')
+      throw error instanceof CommitError ? unsettled(messageId, error) : asStandfastError(error, 'send_failed')
     } finally {
       this.#underWay.delete(messageId)
     }
@@ -83,12 +87,14 @@ function requireMessage(jid, content, messageId) {
 }
 
 function overdue(messageId) {
-  return new StandfastError(
-    'send_failed',
-    `the message was not sent in ${SEND_TIMEOUT_MS / 1000} s and may still leave`,
-    {
-      nextStep: 'Send it again with the same message_id: receivers show a repeated id once.',
-      facts: { message_id: messageId },
-    },
-  )
+  return repeatable(messageId, `the message was not sent in ${SEND_TIMEOUT_MS / 1000} s and may still leave`)
+}
+
+function unsettled(messageId, error) {
+  return repeatable(messageId, `the message has left, and what belongs to it was not stored: ${error.message}`)
+}
+
+function repeatable(messageId, message) {
+  const nextStep = 'Send it again with the same message_id: receivers show a repeated id once.'
+  return new StandfastError('send_failed', message, { nextStep, facts: { message_id: messageId } })
 }

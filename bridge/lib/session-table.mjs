@@ -62,6 +62,12 @@ export class SessionTable {
     return [...this.#sessions.values()].map((session) => session.stats())
   }
 
+  /** Another owner has the company; what is remembered of it here may be older than what that one does. */
+  lost(company, error) {
+    this.#sessions.get(company)?.lost(error)
+    this.#lasting.delete(company)
+  }
+
   /** Ends every session in order, within a deadline. */
   async stopAll() {
     await settledWithin(

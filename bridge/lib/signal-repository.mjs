@@ -1,7 +1,8 @@
 /**
  * Owns how a socket's Signal sessions are changed: stored ahead of what they encrypt, one transaction at a time.
  *
- * Invariant: no ciphertext leaves before the ratchet step that made it is durable.
+ * Invariant: no ciphertext leaves before the ratchet step that made it is durable, and a message of which one step
+ * could not be stored does not leave at all.
  *
  * Baileys commits a sending transaction after the message has left (`relayMessage`: lib/Socket/messages-send.js).
  * If that commit is lost, the next message repeats a counter, and receivers drop it in silence. What is written ahead
@@ -9,55 +10,52 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
-import { guardReads } from './read-guard.mjs'
+import { holdReceiving } from './receive-hold.mjs'
 import { tryOnCopies } from './session-trial.mjs'
+import { patiently, TransactionGuard } from './transaction-guard.mjs'
 import { orderTransactions } from './transaction-order.mjs'
 
 /** What encrypting advances; the rest of a transaction may be committed after the message. */
 const RATCHETS = ['session', 'sender-key']
-const RETRY_FOR_MS = 10_000
-const RETRY_DELAY_MS = 500
 
-/** For the option `makeSignalRepository` of `makeWASocket`; `store` is what the socket's `auth.keys` stores to. */
-export function signalRepositoryOver(store) {
-  return (auth, logger, pnToLid) => {
+/**
+ * For `makeWASocket`: `keys` for its option `auth`, and its option `makeSignalRepository`. Both are needed.
+ * @param store the company's keys without transactions
+ * @param {(repository: object, keys: object) => object} [remembering] what else is put round the repository
+ */
+export function signalStoreOver(store, remembering = (repository) => repository) {
+  const guard = new TransactionGuard()
+  const makeSignalRepository = (auth, logger, pnToLid) => {
     tryOnCopies()
     const ahead = new AsyncLocalStorage()
     orderTransactions(auth.keys)
-    guardReads(auth.keys)
-    writeAhead(auth.keys, store, ahead)
+    guard.watch(auth.keys)
+    writeAhead(auth.keys, store, ahead, guard)
     const repository = makeLibSignalRepository(auth, logger, pnToLid)
     const { encryptMessage, encryptGroupMessage } = repository
-    return Object.assign(repository, {
+    Object.assign(repository, {
       encryptMessage: (call) => ahead.run(true, () => encryptMessage.call(repository, call)),
       encryptGroupMessage: (call) => ahead.run(true, () => encryptGroupMessage.call(repository, call)),
     })
+    return holdReceiving(remembering(repository, auth.keys), auth.keys)
   }
+  return { keys: { ...store, set: guard.committing((data) => store.set(data)) }, makeSignalRepository }
+}
+
+/** Only the option `makeSignalRepository`; a commit that fails is then repeated as Baileys does it. */
+export function signalRepositoryOver(store) {
+  return signalStoreOver(store).makeSignalRepository
 }
 
 /** While encrypting, ratchets are stored at once and not only with the transaction that they belong to. */
-function writeAhead(keys, store, ahead) {
+function writeAhead(keys, store, ahead, guard) {
   const { set } = keys
   keys.set = async (data) => {
     await set(data)
     if (!ahead.getStore() || !keys.isInTransaction()) return
     const ratchets = {}
     for (const type of RATCHETS) if (data[type]) ratchets[type] = data[type]
-    if (Object.keys(ratchets).length > 0) await persist(store, ratchets)
-  }
-}
-
-/** Baileys would drop the receiver's device from the message at the first failure; a short outage is waited for. */
-async function persist(store, ratchets) {
-  const deadline = Date.now() + RETRY_FOR_MS
-  for (;;) {
-    try {
-      return await store.set(ratchets)
-    } catch (error) {
-      if (!error.retryable || Date.now() > deadline) throw error
-    }
-    await sleep(RETRY_DELAY_MS)
+    if (Object.keys(ratchets).length > 0) await guard.noting(() => patiently(() => store.set(ratchets)))
   }
 }

@@ -9,6 +9,7 @@
  */
 
 import { createHash } from 'node:crypto'
+import { StandfastError } from './errors.mjs'
 
 const TYPE = 'standfast-inbox'
 const ID = 'untaken'
@@ -39,11 +40,11 @@ export class Untaken {
     const name = createHash('sha256').update(messageId).update('\0').update(ciphertext).digest('base64')
     const known = this.#entries.get(name)
     if (known) return known.plaintext
-    const plaintext = await keys.transaction(async () => {
+    const plaintext = await this.#step(keys, lock, async () => {
       const decrypted = await decrypt()
       await keys.set({ [TYPE]: { [ID]: { ...this.#copies(), [name]: { messageId, plaintext: decrypted } } } })
       return decrypted
-    }, lock)
+    })
     this.#isStored = true
     this.#remember(name, { messageId, plaintext, at: Date.now() })
     return plaintext
@@ -62,6 +63,16 @@ export class Untaken {
     if (!this.#isStored || this.#entries.size > 0) return
     this.#isStored = false
     await this.#keys.set({ [TYPE]: { [ID]: null } })
+  }
+
+  async #step(keys, lock, work) {
+    try {
+      return await keys.transaction(work, lock)
+    } catch (error) {
+      // A commit whose answer was lost may have been applied: then the plaintext is stored, and its ratchet stepped.
+      if (error instanceof StandfastError) this.#loading = null
+      throw error
+    }
   }
 
   async #load(keys) {

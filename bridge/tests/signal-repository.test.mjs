@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { addTransactionCapability, Curve, initAuthCreds, signedKeyPair } from 'baileys'
 import { makeBaileysLog, makeHostLog } from '../lib/host-log.mjs'
-import { signalRepositoryOver } from '../lib/signal-repository.mjs'
+import { signalStoreOver } from '../lib/signal-repository.mjs'
 import { orderTransactions } from '../lib/transaction-order.mjs'
 
 const OPTIONS = { maxCommitRetries: 1, delayBetweenTriesMs: 1 }
@@ -30,8 +30,9 @@ function transactional(store) {
 }
 
 async function repositoryWithSession(store) {
-  const keys = transactional(store)
-  const repository = signalRepositoryOver(store)({ creds: initAuthCreds(), keys }, log, async () => [])
+  const guarded = signalStoreOver(store)
+  const keys = transactional(guarded.keys)
+  const repository = guarded.makeSignalRepository({ creds: initAuthCreds(), keys }, log, async () => [])
   const identity = Curve.generateKeyPair()
   const { keyId, keyPair, signature } = signedKeyPair(identity, 1)
   const bundle = (key) => Buffer.concat([Buffer.from([5]), key])

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { addTransactionCapability, Curve, initAuthCreds, signedKeyPair } from 'baileys'
 import { makeBaileysLog, makeHostLog } from '../lib/host-log.mjs'
-import { signalRepositoryOver } from '../lib/signal-repository.mjs'
+import { signalStoreOver } from '../lib/signal-repository.mjs'
 
 const log = makeBaileysLog(makeHostLog('silent'))
 const PEER = '79990000003@s.whatsapp.net'
@@ -33,8 +33,9 @@ test('a session that could not be read is not begun anew over the stored one', a
       for (const [id, value] of Object.entries(data.session ?? {})) sessions.set(id, value)
     },
   }
-  const keys = addTransactionCapability(store, log, { maxCommitRetries: 1, delayBetweenTriesMs: 1 })
-  const repository = signalRepositoryOver(store)({ creds: initAuthCreds(), keys }, log, async () => [])
+  const { keys: guarded, makeSignalRepository } = signalStoreOver(store)
+  const keys = addTransactionCapability(guarded, log, { maxCommitRetries: 1, delayBetweenTriesMs: 1 })
+  const repository = makeSignalRepository({ creds: initAuthCreds(), keys }, log, async () => [])
   await repository.injectE2ESession({ jid: PEER, session: bundle() })
   const before = JSON.stringify([...sessions])
 
