@@ -1,0 +1,110 @@
+"""What is said of a vault's file that cannot be read as what it should be, and how a torn log is found.
+
+Invariant: damage is never taken for an absence.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from standfast.authstate.company import Company
+from standfast.vault.cipher import Unreadable
+from standfast.vault.schema import SchemaUnknown
+
+_BROKEN = {11, 24, 26}  # SQLITE_CORRUPT, FORMAT, NOTADB
+_TABLE_MISSING = 1
+_WAL_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+
+
+class LogTorn(Exception):
+    """Commits at the end of the write-ahead log were acknowledged and cannot be read."""
+
+    def __init__(self, commits: int) -> None:
+        super().__init__(
+            f"the write-ahead log is damaged: {commits} commits behind the damage cannot be read"
+        )
+        self.commits = commits
+
+
+UNREADABLE = (sqlite3.DatabaseError, Unreadable, SchemaUnknown, LogTorn)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """`what` was found; `moved_to` is where the damaged file lies now (None: still in its place, see
+    `Replica.rebuild`); `companies` are those that must be filled anew; `salvaged` batches of the journal were
+    carried over, `lost` ones are known to be missing (each company's numbers in `gaps`)."""
+
+    what: str
+    moved_to: Path | None = None
+    companies: tuple[Company, ...] = ()
+    salvaged: int = 0
+    lost: int = 0
+    gaps: tuple[tuple[Company, int, int], ...] = ()
+
+
+def is_damage(error: Exception, *, at_opening: bool = False) -> bool:
+    """Whether the file is broken, as opposed to the disk being full, away or read-only."""
+    if not isinstance(error, sqlite3.Error):
+        return isinstance(error, UNREADABLE)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in _BROKEN or (at_opening and code == _TABLE_MISSING)
+
+
+def describe(error: Exception) -> str:
+    """What was found, in words without any content of the file."""
+    if isinstance(error, Unreadable):
+        return "a value does not match its seal: changed on disk, or sealed under another key"
+    if isinstance(error, SchemaUnknown | LogTorn):
+        return str(error)
+    return f"SQLite: {error}"
+
+
+def torn_commits(connection: sqlite3.Connection, file: Path) -> int:
+    """How many commits lie in the write-ahead log behind the point up to which SQLite could read it.
+
+    One may be a commit that a power failure cut short: it was never acknowledged. More mean that acknowledged ones
+    are unreadable: SQLite stops at the first damaged frame and says nothing. To be asked before anything is written."""
+    page_bytes = connection.execute("pragma page_size").fetchone()[0]
+    connection.execute("select 1 from sqlite_schema limit 1").fetchone()  # reads the log
+    try:
+        with file.with_name(file.name + "-shm").open("rb") as index:
+            readable = struct.unpack_from("=I", index.read(20), 16)[0]
+        with file.with_name(file.name + "-wal").open("rb") as log:
+            return _commits_behind(log, readable, page_bytes)
+    except (FileNotFoundError, struct.error):
+        return 0
+
+
+def _commits_behind(log: BinaryIO, readable: int, page_bytes: int) -> int:
+    """A frame is a header (page, pages in the file if it ends a commit, salt, checksum) and a page. Each round of the
+    log has a salt of its own, which tells its frames from older ones that were not overwritten yet."""
+    header = log.read(_WAL_HEADER_BYTES)
+    salt = header[16:24] if readable or _is_whole(header) else None
+    commits, number = 0, readable
+    while True:
+        log.seek(_WAL_HEADER_BYTES + number * (_FRAME_HEADER_BYTES + page_bytes))
+        frame = log.read(_FRAME_HEADER_BYTES)
+        if len(frame) < _FRAME_HEADER_BYTES:
+            return commits
+        salt = salt or frame[8:16]
+        commits += frame[8:16] == salt and frame[4:8] != bytes(4)
+        number += 1
+
+
+def _is_whole(header: bytes) -> bool:
+    """Whether the log's header has the checksum that it names."""
+    if len(header) < _WAL_HEADER_BYTES:
+        return True  # no log was begun
+    order = ">" if header[3] & 1 else "<"
+    words = struct.unpack(f"{order}6I", header[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return (first, second) == struct.unpack(">2I", header[24:32])

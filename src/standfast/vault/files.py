@@ -1,0 +1,165 @@
+"""`VaultFile`: the one SQLite file of the vault, its connections and its checkpoints.
+
+Invariant: the file, its log and its index have mode 0600 in a directory of mode 0700, and a file that was begun anew
+takes the name only once it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from standfast.errors import JournalUnwritable
+from standfast.vault import schema
+from standfast.vault.cipher import Cipher, Unreadable, own_key, sync_directory
+
+CHECKPOINT_BYTES = 4 * 2**20
+_RESTART_BYTES = (
+    64 * 2**20
+)  # so large only where writers never pause: they are made to, for some milliseconds
+_SENTINEL = "standfast"
+_SUFFIXES = ("", "-wal", "-shm")
+_NOTE = "select note from notes where name = ?"
+_PUT_NOTE = (
+    "insert into notes (name, note) values (?, ?) on conflict (name) do update set note = excluded.note"
+)
+
+
+class VaultFile:
+    """`directory` is made where it is missing. Nothing is opened yet."""
+
+    def __init__(self, directory: Path, key: bytes | None = None) -> None:
+        self.directory = directory
+        self.path = directory / "vault.db"
+        self.beside = directory / "vault.new"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            self.cipher = Cipher(own_key(directory / "vault.key") if key is None else key)
+        except OSError as error:
+            raise JournalUnwritable(f"{directory} cannot be used: {error.strerror}") from error
+        self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._checkpoint: Future[None] | None = None
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one that writes."""
+        assert self._connection is not None, "the vault's file is not open"
+        return self._connection
+
+    @property
+    def reader(self) -> sqlite3.Connection:
+        """One for reading while a thread uses the other."""
+        if self._reader is None:
+            self._reader = schema.connect(self.path)
+        return self._reader
+
+    def open(self) -> None:
+        """Open the file, made where there is none. Raises what `damage.UNREADABLE` names where it is not one of ours,
+        wholly, under this key; the connection stays open then."""
+        if not self.path.exists():
+            if not self.beside.exists():
+                self.make_beside().close()
+            self.take_place()
+        elif self.beside.exists():
+            self._remove_beside()  # begun and not finished
+        self._connection = schema.connect(self.path)
+        schema.check_tables(self._connection)
+        if self.note(self._connection, "sentinel") != _SENTINEL:
+            raise Unreadable("the vault's file has no sentinel")
+
+    def make_beside(self) -> sqlite3.Connection:
+        """A new file with empty tables, which does not have the name yet."""
+        self._remove_beside()
+        os.close(os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = schema.connect(self.beside)
+        schema.create_tables(connection)
+        self.put_note(connection, "sentinel", _SENTINEL)
+        return connection
+
+    def take_place(self) -> None:
+        """What was made beside, and closed, is the vault's file from now on."""
+        self.beside.replace(self.path)
+        sync_directory(self.directory)
+
+    def move_aside(self) -> Path:
+        """Put the file, its log and index away; where they lie now."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = self.directory / f"damaged-{stamp}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.directory / f"damaged-{stamp}-{number}"
+        target.mkdir(mode=0o700)
+        # The log first: a file without its log would pass for whole.
+        for suffix in reversed(_SUFFIXES):
+            file = self.path.with_name(self.path.name + suffix)
+            if file.exists():
+                file.replace(target / file.name)
+        sync_directory(target)
+        return target
+
+    def note(self, connection: sqlite3.Connection, name: str) -> str | None:
+        """A note of the file. Raises `Unreadable`."""
+        found = connection.execute(_NOTE, (name,)).fetchone()
+        return None if found is None else self.cipher.open(found[0], f"note\0{name}").decode()
+
+    def put_note(self, connection: sqlite3.Connection, name: str, text: str) -> None:
+        connection.execute(_PUT_NOTE, (name, self.cipher.seal(text.encode(), f"note\0{name}")))
+
+    def size_bytes(self) -> int:
+        """Of the file and its log."""
+        return self._size("") + self._size("-wal")
+
+    def free_bytes(self) -> int:
+        """What the file system has left for us."""
+        return shutil.disk_usage(self.directory).free
+
+    def checkpoint_if_due(self) -> None:
+        """Carry the log into the file, in a thread, once it has grown."""
+        if self._checkpoint is not None and not self._checkpoint.done():
+            return
+        size = self._size("-wal")
+        if size >= CHECKPOINT_BYTES:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "vault-checkpoint")
+            self._checkpoint = self._thread.submit(_checkpoint, self.path, size >= _RESTART_BYTES)
+
+    def close(self) -> None:
+        """Close what is open. The last one carries the log into the file."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
+        self._reader = self._connection = None
+
+    def _size(self, suffix: str) -> int:
+        try:
+            return self.path.with_name(self.path.name + suffix).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _remove_beside(self) -> None:
+        for suffix in _SUFFIXES:
+            self.beside.with_name(self.beside.name + suffix).unlink(missing_ok=True)
+
+
+def _checkpoint(path: Path, restart: bool) -> None:
+    try:
+        connection = schema.connect(path)
+        try:
+            connection.execute("pragma wal_checkpoint(passive)").fetchone()
+            if restart:
+                connection.execute("pragma wal_checkpoint(restart)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return  # the log stays and grows; what is wrong with the file or the disk is told by those who use them

@@ -1,0 +1,131 @@
+"""The journal's rows: what was acknowledged, batch by batch, until PostgreSQL has it.
+
+Invariant: a company's rows follow each other without a gap: each begins one behind the end of the one before.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from standfast.authstate.change import Change
+from standfast.authstate.company import Company
+from standfast.vault.account import Account, Batch, place_of_batch
+from standfast.vault.cipher import Cipher, Unreadable
+from standfast.vault.commits import Row
+
+COMPACT_BYTES = 8 * 2**20  # read into one batch at a time
+_ORDER = "from journal where number = ? and first > ? order by first"
+_SELECT = f"select first, last, at, change {_ORDER}"
+_SUMS = "select number, count(*), sum(size), max(last), min(at) from journal group by number"
+_TRIM = (
+    "delete from journal where position in"
+    " (select position from journal where number = ? and last <= ? order by first limit ?) returning size"
+)
+_OLDEST = "select at from journal where number = ? order by first limit 1"
+_WITHIN = "delete from journal where number = ? and first >= ? and last <= ? returning size"
+_INSERT = "insert into journal (number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
+
+_Wire = tuple[bool, bytes | None, dict[str, dict[str, bytes | None]]]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Wire).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What lies in the journal of one company."""
+
+    batches: int
+    size: int
+    last: int
+    since: float
+
+
+def sealed(cipher: Cipher, company: Company, first: int, last: int, change: Change) -> bytes:
+    """A batch as it lies on disk."""
+    return cipher.seal(
+        _encode((change.cleared, change.creds, change.keys)), place_of_batch(company, first, last)
+    )
+
+
+def unsealed(cipher: Cipher, company: Company, first: int, last: int, sealed_change: bytes) -> Change:
+    """Raises `Unreadable`."""
+    try:
+        cleared, creds, keys = _decode(cipher.open(sealed_change, place_of_batch(company, first, last)))
+    except msgspec.MsgspecError:
+        raise Unreadable("a batch of the journal is malformed") from None
+    return Change(keys, creds, cleared)
+
+
+def row(cipher: Cipher, account: Account, sequence: int, change: Change, at: float) -> Row:
+    """The row of a new batch. It begins where the former one ended: numbers that were skipped go to it."""
+    first = account.taken + 1
+    change_bytes = sealed(cipher, account.company, first, sequence, change)
+    return account.number, first, sequence, at, len(change_bytes), change_bytes
+
+
+def sums(connection: sqlite3.Connection) -> dict[int, Sum]:
+    """What the journal holds, by company number; read from its index alone."""
+    return {number: Sum(*rest) for number, *rest in connection.execute(_SUMS)}
+
+
+def batches(connection: sqlite3.Connection, cipher: Cipher, account: Account, after: int) -> Iterator[Batch]:
+    """The batches behind `after`, in order. Raises `Unreadable`, also where one that PostgreSQL lacks is missing.
+    One that holds `after` within it comes too: it was compacted since."""
+    begin = connection.execute(
+        "select max(first) from journal where number = ? and first <= ? and last > ?",
+        (account.number, after, after),
+    ).fetchone()[0]
+    expected = begin if begin is not None else after + 1
+    for first, last, at, change in connection.execute(_SELECT, (account.number, expected - 1)):
+        if first != expected and first - 1 > account.applied:
+            raise Unreadable(f"the journal lacks the batches {expected} to {first - 1}")
+        yield Batch(first, last, unsealed(cipher, account.company, first, last, change), at)
+        expected = last + 1
+    if expected <= account.sequence and account.sequence > account.applied:
+        raise Unreadable(f"the journal lacks the batches {expected} to {account.sequence}")
+
+
+def trim(connection: sqlite3.Connection, number: int, last: int, limit: int) -> list[int]:
+    """Delete at most `limit` rows up to `last`; their sizes."""
+    return [size for (size,) in connection.execute(_TRIM, (number, last, limit)).fetchall()]
+
+
+def oldest(connection: sqlite3.Connection, number: int) -> float | None:
+    """When the oldest batch was taken; None: there is none."""
+    found = connection.execute(_OLDEST, (number,)).fetchone()
+    return None if found is None else found[0]
+
+
+def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> tuple[bool, int, int]:
+    """Make one batch of the oldest ones, `COMPACT_BYTES` of them: whether more are left, and by how many rows and
+    bytes the journal is shorter."""
+    merged: Batch | None = None
+    read_bytes = 0
+    for batch in batches(connection, cipher, account, account.applied):
+        if merged is None:
+            merged = batch
+        elif read_bytes > COMPACT_BYTES or batch.last > account.sequence:
+            break
+        else:
+            merged.change.take(batch.change)
+            merged = Batch(merged.first, batch.last, merged.change, merged.at)
+        read_bytes += batch.change.size
+    if merged is None:
+        return False, 0, 0
+    gone = [
+        size
+        for (size,) in connection.execute(_WITHIN, (account.number, merged.first, merged.last)).fetchall()
+    ]
+    size = put(connection, cipher, account, merged)
+    return merged.last < account.sequence and len(gone) > 1, len(gone) - 1, sum(gone) - size
+
+
+def put(connection: sqlite3.Connection, cipher: Cipher, account: Account, batch: Batch) -> int:
+    """Write a batch that is not at the end; its size."""
+    change = sealed(cipher, account.company, batch.first, batch.last, batch.change)
+    connection.execute(_INSERT, (account.number, batch.first, batch.last, batch.at, len(change), change))
+    return len(change)

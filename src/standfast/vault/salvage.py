@@ -1,0 +1,295 @@
+"""Salvage: what can be read of a damaged file is carried into a new one, and the old one is moved aside.
+
+Invariant: nothing is carried over that does not match its seal; a company stays complete only if all of it was read
+from a file whose structure is sound; what is known to be lost is told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from standfast.authstate.change import Change
+from standfast.authstate.company import Company
+from standfast.errors import JournalUnwritable
+from standfast.vault import companies, journal
+from standfast.vault.account import Account, Batch, place_of_value
+from standfast.vault.cipher import Cipher, Unreadable
+from standfast.vault.damage import UNREADABLE, Damage
+from standfast.vault.files import VaultFile
+from standfast.vault.schema import CREDS
+
+__all__ = ["Damage", "replace_file"]
+_CHUNK = 2_000
+_NOTES = ("node", "database")
+_PUT_VALUE = "insert or ignore into replica (number, type, id, value) values (?, ?, ?, ?)"
+_PUT_COMPANY = "insert into companies (number, company, state) values (?, ?, ?)"
+_PUT_QUARANTINE = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, 0, 0, ?, ?)"
+_PUT_QUARANTINED = "insert into quarantined (id, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
+_COPIED = {
+    "wishes": ("company, wanted, unlinked, dirty", 4),
+    "quarantine": ("id, company, epoch, fenced_by, at, reason", 6),
+    "quarantined": ("id, first, last, at, size, change", 6),
+}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was read of one company. `row` is the sealed row itself; `whole`: no value of it was unreadable."""
+
+    account: Account
+    is_known: bool = True
+    whole: bool = True
+    batches: list[tuple[Batch, bytes]] = field(default_factory=list)
+
+
+def replace_file(file: VaultFile, what: str, known: Sequence[Account], *, torn: int = 0) -> Damage:
+    """Begin a new file with what the damaged one still gives. `known` are the companies as this process knows them,
+    where it had opened the file; `torn` commits were found unreadable at the end of its log. The file is closed on
+    return. Raises `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
+    try:
+        uri = f"file:{quote(str(file.path))}?mode=ro"
+        # Open before the others close: the last one to close would carry the log into the file and remove it.
+        with_log = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            file.close()
+            new = file.make_beside()
+            try:
+                new.execute("begin immediate")
+                damage = _Salvage(file, with_log, new, known).run(what, torn)
+                new.execute("commit")
+            finally:
+                new.close()
+            moved_to = file.move_aside()
+            file.take_place()
+        finally:
+            with_log.close()
+    except (OSError, sqlite3.Error) as error:
+        raise JournalUnwritable(f"the damaged file of the vault cannot be replaced: {error}") from error
+    return Damage(what, moved_to, damage.companies, damage.salvaged, damage.lost, damage.gaps)
+
+
+class _Salvage:
+    def __init__(
+        self, file: VaultFile, old: sqlite3.Connection, new: sqlite3.Connection, known: Sequence[Account]
+    ) -> None:
+        self._file = file
+        self._cipher: Cipher = file.cipher
+        self._old = old
+        self._new = new
+        self._known = known
+        self._sound = True
+        self._salvaged = self._lost = 0
+        self._gaps: list[tuple[Company, int, int]] = []
+
+    def run(self, what: str, torn: int) -> Damage:
+        self._sound = not torn and self._is_sound()
+        self._copy_notes()
+        found = self._companies()
+        self._read_values(found)
+        self._read_journal(found)
+        for table, (columns, count) in _COPIED.items():
+            rows = self._scan(table, columns)
+            marks = ", ".join("?" * count)
+            self._new.executemany(f"insert or ignore into {table} ({columns}) values ({marks})", rows)
+        incomplete = [each.account.company for each in found.values() if not self._settle(each)]
+        # Each torn commit but the last was acknowledged; how many batches they held nobody can tell.
+        lost = self._lost + max(0, torn - 1)
+        return Damage(what, None, tuple(incomplete), self._salvaged, lost, tuple(self._gaps))
+
+    def _is_sound(self) -> bool:
+        try:
+            companies.check_structure(self._old)
+        except UNREADABLE:
+            return False
+        return True
+
+    def _copy_notes(self) -> None:
+        for name in _NOTES:
+            try:
+                text = self._file.note(self._old, name)
+            except UNREADABLE:
+                continue
+            if text is not None:
+                self._file.put_note(self._new, name, text)
+
+    def _companies(self) -> dict[int, _Found]:
+        found = {account.number: _Found(account) for account in self._known}
+        if self._known:
+            return found
+        for number, company, state in self._scan("companies", "number, company, state"):
+            try:
+                found[number] = _Found(Account.unsealed(self._cipher, number, company, state))
+            except Unreadable:
+                found[number] = _Found(Account(company, number), is_known=False, whole=False)
+        return found
+
+    def _read_values(self, found: dict[int, _Found]) -> None:
+        rows = []
+        for number, key_type, key_id, value in self._scan("replica", "number, type, id, value"):
+            each = found.get(number)
+            if each is None or not each.whole:
+                continue
+            try:
+                self._cipher.open(value, place_of_value(each.account.company, key_type, key_id))
+            except Unreadable:
+                each.whole = False
+                continue
+            rows.append((number, key_type, key_id, value))
+            if len(rows) >= _CHUNK:
+                self._new.executemany(_PUT_VALUE, rows)
+                rows.clear()
+        self._new.executemany(_PUT_VALUE, rows)
+
+    def _read_journal(self, found: dict[int, _Found]) -> None:
+        for number, first, last, at, sealed in self._scan("journal", "number, first, last, at, change"):
+            each = found.get(number)
+            if each is None:
+                continue
+            try:
+                change = journal.unsealed(self._cipher, each.account.company, first, last, sealed)
+            except Unreadable:
+                continue
+            each.batches.append((Batch(first, last, change, at), sealed))
+
+    def _scan(self, table: str, columns: str) -> Iterator[Any]:
+        """Rows from the front as far as they can be read, then from the back as far as they can be read."""
+        reached: Any = None
+        try:
+            for row in self._old.execute(f"select {_position(table)}, {columns} from {table} order by 1"):
+                reached = row[0]
+                yield row[1:]
+            return
+        except sqlite3.DatabaseError:
+            self._sound = False
+        try:
+            for row in self._old.execute(
+                f"select {_position(table)}, {columns} from {table} order by 1 desc"
+            ):
+                if reached is not None and row[0] <= reached:
+                    return
+                yield row[1:]
+        except sqlite3.DatabaseError:
+            return
+
+    def _settle(self, found: _Found) -> bool:
+        """Write one company into the new file; whether it is complete there."""
+        account = found.account
+        found.batches.sort(key=lambda pair: pair[0].first)
+        if not found.is_known:
+            self._set_aside(found)
+            return False
+        if found.batches:
+            account.sequence = max(account.sequence, found.batches[-1][0].last)
+        whole = account.complete and found.whole and self._sound
+        kept = _Journal(self._cipher, account, found.batches, whole, self._new, bool(self._known)).mended()
+        self._lost += sum(last - first + 1 for first, last in kept.gaps)
+        self._gaps += [(account.company, first, last) for first, last in kept.gaps]
+        self._salvaged += len(kept.batches)
+        account.complete = whole and not kept.gaps
+        if not account.complete:
+            account.settled = account.applied
+            companies.empty(self._new, account.number)
+        state = account.sealed(self._cipher)
+        self._new.execute(_PUT_COMPANY, (account.number, account.company, state))
+        for batch in kept.batches:
+            journal.put(self._new, self._cipher, account, batch)
+        return account.complete
+
+    def _set_aside(self, found: _Found) -> None:
+        """Under which epoch it was written is not known: the journal must not reach PostgreSQL by itself."""
+        companies.empty(self._new, found.account.number)
+        if found.batches:
+            company, at = found.account.company, found.batches[0][0].at
+            reason = "the company's row in the vault's file was damaged"
+            entry = self._new.execute(_PUT_QUARANTINE, (company, at, reason)).lastrowid
+            rows = [(entry, b.first, b.last, b.at, len(sealed), sealed) for b, sealed in found.batches]
+            self._new.executemany(_PUT_QUARANTINED, rows)
+            self._salvaged += len(rows)
+
+
+@dataclass(slots=True)
+class _Kept:
+    batches: list[Batch]
+    gaps: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class _Journal:
+    """A company's journal as far as it was read, and what can stand in for what was not: the replica's tables for
+    what was settled, and the memory of the process that had the file open for what was fresh."""
+
+    cipher: Cipher
+    account: Account
+    read: list[tuple[Batch, bytes]]
+    whole: bool
+    new: sqlite3.Connection
+    live: bool
+
+    def mended(self) -> _Kept:
+        account = self.account
+        batches = [batch for batch, _ in self.read if batch.last > account.applied]
+        gaps = list(_gaps(batches, account))
+        if gaps and self.whole and all(last <= account.settled for _, last in gaps):
+            batches = self._replaced(batches, account.settled, self._settled())
+        elif gaps and self.live and account.fresh and all(first > account.settled for first, _ in gaps):
+            batches = [batch for batch in batches if batch.last <= account.settled]
+            batches.append(Batch(account.settled + 1, account.sequence, self._fresh(), _since(account)))
+        else:
+            return _Kept(_bridged(batches, account), gaps)
+        return _Kept(batches, [])
+
+    def _settled(self) -> Change:
+        return companies.everything(self.new, self.cipher, self.account)
+
+    def _fresh(self) -> Change:
+        change = Change()
+        for (key_type, key_id), (value, _) in self.account.fresh.items():
+            if (key_type, key_id) == CREDS:
+                change.creds = value
+            else:
+                change.keys.setdefault(key_type, {})[key_id] = value
+        return change
+
+    def _replaced(self, batches: list[Batch], upto: int, change: Change) -> list[Batch]:
+        """One batch that is the whole state stands for all that was settled."""
+        later = [batch for batch in batches if batch.last > upto]
+        end = later[0].first - 1 if later else upto
+        return [Batch(self.account.applied + 1, end, change, _since(self.account)), *later]
+
+
+def _gaps(batches: Iterable[Batch], account: Account) -> Iterator[tuple[int, int]]:
+    """Ranges of batches that PostgreSQL lacks and the journal does not hold."""
+    expected = account.applied + 1
+    for batch in batches:
+        if batch.first > expected:
+            yield expected, batch.first - 1
+        expected = max(expected, batch.last + 1)
+    if expected <= account.sequence:
+        yield expected, account.sequence
+
+
+def _bridged(batches: list[Batch], account: Account) -> list[Batch]:
+    """Each batch reaches back to the end of the one before it, so that those behind a gap can be delivered."""
+    bridged, expected = [], account.applied + 1
+    for batch in batches:
+        first = min(batch.first, expected) if batch.first > expected else batch.first
+        bridged.append(Batch(first, batch.last, batch.change, batch.at))
+        expected = batch.last + 1
+    if bridged and expected <= account.sequence:
+        last = bridged[-1]
+        bridged[-1] = Batch(last.first, account.sequence, last.change, last.at)
+    elif not bridged:
+        account.sequence = account.applied
+    return bridged
+
+
+def _since(account: Account) -> float:
+    return account.since or 0.0
+
+
+def _position(table: str) -> str:
+    return "company" if table == "wishes" else "rowid"
