@@ -72,7 +72,11 @@ def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Even
 
 
 def _quieten_libraries(level: str) -> None:
-    """Request lines of HTTP clients name addresses that hold tokens (Telegram's), so they stay out below debug."""
-    noisy = logging.DEBUG if level == "debug" else logging.WARNING
+    """Request lines of HTTP clients name addresses that hold tokens (Telegram's), so they stay out below debug. The
+    pool and the retries tell of every failed attempt, many a second in an outage; what operators need of it is one
+    line for each change, and that is ours."""
+    is_debugging = level == "debug"
     for name in ("httpx", "httpcore", "asyncio"):
-        logging.getLogger(name).setLevel(noisy)
+        logging.getLogger(name).setLevel(logging.DEBUG if is_debugging else logging.WARNING)
+    for name in ("psycopg", "stamina"):
+        logging.getLogger(name).setLevel(logging.DEBUG if is_debugging else logging.CRITICAL)

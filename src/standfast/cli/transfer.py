@@ -32,10 +32,15 @@ def export(
     checked = company_id(company)
     done = run_async(export_company(current_settings(), checked, folder.absolute(), overwrite=overwrite))
     if json:
-        print_json({"company": done.company, "folder": str(done.folder), "keys": done.keys})
+        told = {"company": done.company, "folder": str(done.folder), "keys": done.keys, "source": done.source}
+        print_json(told)
         return
     out = console()
     out.print(f"Exported {done.company}: creds and {done.keys:,} keys, to {done.folder}")
+    if done.source == "replica":
+        out.print(
+            "Taken from this node's replica: PostgreSQL lacks the latest of it, or is away.", style="yellow"
+        )
     out.print("It holds everything that is needed to be this device: keep it as a secret.", style="yellow")
 
 

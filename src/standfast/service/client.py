@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,16 @@ class Client:
         )
         return answer
 
+    async def export(self, company: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
+        """Have the service write the company's auth state as `folder` (absolute): {"company", "folder", "keys"}."""
+        params = {"company": company, "folder": str(folder), "overwrite": overwrite}
+        answer: dict[str, Any] = await self._document("companies.export", params)
+        return answer
+
+    async def quarantine(self, verb: Literal["list", "show", "apply", "discard"], **params: int | str) -> Any:
+        """See docs/protocol.md: the entries; one entry; what became of one."""
+        return await self._document(f"quarantine.{verb}", params)
+
     async def subscribe(self) -> None:
         """Ask the service for its events; `events` does so by itself when it begins."""
         if not self._subscribed:
@@ -126,6 +136,9 @@ class Client:
         self._connection = connection
         hello = {"protocol": PROTOCOL_VERSION, "role": "operator", "client": "standfast-python"}
         await self._call("hello", hello)
+
+    async def _document(self, method: str, params: Mapping[str, Any]) -> Any:
+        return msgspec.json.decode(await self._call(method, dict(params)))
 
     async def _call(self, method: str, params: dict[str, Any]) -> msgspec.Raw:
         if self._connection is None:

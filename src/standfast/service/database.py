@@ -9,21 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 
 from psycopg.conninfo import make_conninfo
 
-from standfast.errors import StateDirectoryError
+from standfast.errors import StandfastError, StateDirectoryError
 from standfast.postgres.embedded import EmbeddedServer, running_options
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
+from standfast.postgres.supervisor import Supervisor
 from standfast.settings import Settings
 from standfast.state_dir import Holder, StateDirectory
 
 SERVICE_PURPOSE = "service"
+ServerReport = Callable[[StandfastError | None], None]
 TURN_TIMEOUT_S = 60.0  # another command, or a service that is just starting, may take this long
 _POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDatabase:
+    """`failure`: why the embedded server's first start failed; it is tried again all the same."""
+
+    database: Database
+    supervisor: Supervisor | None
+    failure: StandfastError | None
 
 
 @contextlib.asynccontextmanager
@@ -45,6 +56,27 @@ async def open_database(
         else:
             options = await _shared_or_started(settings, stack, purpose)
         yield await stack.enter_async_context(Database(_limited(options, settings)))
+
+
+@contextlib.asynccontextmanager
+async def open_own_database(
+    settings: Settings, report: ServerReport, *, patience_s: float | None
+) -> AsyncIterator[OwnDatabase]:
+    """The database of a service, which holds the state directory. An embedded server is supervised, and not waited
+    for longer than `patience_s` (None: until its first start has succeeded or failed)."""
+    async with contextlib.AsyncExitStack() as stack:
+        supervisor: Supervisor | None = None
+        failure: StandfastError | None = None
+        if settings.database_is_embedded:
+            server = EmbeddedServer(settings.state_dir)
+            options = server.options
+            supervisor = Supervisor(server, report)
+            stack.push_async_callback(supervisor.stop)
+            failure = await supervisor.start(patience_s)
+        else:
+            options = _external(settings)
+        database = await stack.enter_async_context(Database(_limited(options, settings)))
+        yield OwnDatabase(database, supervisor, failure)
 
 
 def _external(settings: Settings) -> DatabaseOptions:

@@ -6,18 +6,21 @@ Decides nothing. Invariant: every method checks its params before anything happe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from standfast.authstate.company import company_id
 from standfast.errors import ProtocolError, UsageError
+from standfast.service.exporter import Exporter
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.gateway import OperatorMethod
 from standfast.sessions.phone import address, phone_digits
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Pairing
 from standfast.sessions.wire import Connection
+from standfast.vault.decisions import Decisions
 
 T = TypeVar("T")
 StatusOf = Callable[[], Awaitable[dict[str, Any]]]
@@ -45,6 +48,27 @@ class Send(msgspec.Struct):
     text: str
 
 
+class Export(msgspec.Struct):
+    """Params of `companies.export`. The service writes the folder: no key crosses the socket."""
+
+    company: str
+    folder: str
+    overwrite: bool = False
+
+
+class Entry(msgspec.Struct):
+    """Params that name an entry of the quarantine."""
+
+    id: int
+
+
+class Apply(msgspec.Struct):
+    """Params of `quarantine.apply`: an entry, or a file that a discard has written."""
+
+    id: int | None = None
+    file: str | None = None
+
+
 class Subscribe(msgspec.Struct):
     """Params of `events.subscribe`."""
 
@@ -66,11 +90,21 @@ def pairing_of(by: Literal["qr", "code"], phone: str | None, region: str | None)
 class Operators:
     """The methods of role operator, and the subscriptions of their connections."""
 
-    def __init__(self, pool: SessionPool, bus: EventBus, status: StatusOf, region: str | None) -> None:
+    def __init__(
+        self,
+        pool: SessionPool,
+        bus: EventBus,
+        status: StatusOf,
+        region: str | None,
+        decisions: Decisions,
+        exporter: Exporter,
+    ) -> None:
         self._pool = pool
         self._bus = bus
         self._status = status
         self._region = region
+        self._decisions = decisions
+        self._exporter = exporter
         self._subscriptions: dict[Connection, Callable[[], None]] = {}
 
     def methods(self) -> Mapping[str, OperatorMethod]:
@@ -84,6 +118,11 @@ class Operators:
             "sessions.restart": self._verb(self._pool.restart),
             "sessions.logout": self._verb(self._pool.logout),
             "messages.send": self._send,
+            "companies.export": self._export,
+            "quarantine.list": self._quarantined,
+            "quarantine.show": self._show,
+            "quarantine.apply": self._apply,
+            "quarantine.discard": self._discard,
             "events.subscribe": self._subscribe,
             "events.unsubscribe": self._unsubscribe,
         }
@@ -118,6 +157,29 @@ class Operators:
         asked = _checked(Send, params)
         return await self._pool.send_text(asked.company, address(asked.to, self._region), asked.text)
 
+    async def _export(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = _checked(Export, params)
+        company, folder = company_id(asked.company), _absolute(asked.folder)
+        keys = await self._exporter.export(company, folder, overwrite=asked.overwrite)
+        return {"company": company, "folder": str(folder), "keys": keys}
+
+    async def _quarantined(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
+        return self._decisions.entries()
+
+    async def _show(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        return await self._decisions.show(_checked(Entry, params).id)
+
+    async def _apply(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = _checked(Apply, params)
+        if asked.file is not None:
+            return (await self._decisions.apply_file(_absolute(asked.file))).as_wire()
+        if asked.id is None:
+            raise ProtocolError("wrong params: name an id or a file")
+        return (await self._decisions.apply(asked.id)).as_wire()
+
+    async def _discard(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        return (await self._decisions.discard(_checked(Entry, params).id)).as_wire()
+
     async def _subscribe(self, connection: Connection, params: msgspec.Raw) -> None:
         only = _checked(Subscribe, params).company
         self.gone(connection)
@@ -131,6 +193,13 @@ class Operators:
 
     async def _unsubscribe(self, connection: Connection, params: msgspec.Raw) -> None:
         self.gone(connection)
+
+
+def _absolute(path: str) -> Path:
+    found = Path(path)
+    if not found.is_absolute():
+        raise UsageError("the service needs an absolute path: it does not know where its caller stands")
+    return found
 
 
 def _checked(params_type: type[T], params: msgspec.Raw) -> T:

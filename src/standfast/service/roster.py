@@ -1,49 +1,93 @@
-"""Which companies' sessions are wanted, kept in PostgreSQL; and room for a new identity.
+"""Which companies' sessions are wanted and whose creds are dead: here and in PostgreSQL; and room for a new identity.
 
-Invariant: auth state is removed only after it was exported and only where it is dead or never was paired.
+Invariant: a wish is durable here before anything follows from it, and no call waits on a PostgreSQL that is away.
+PostgreSQL's word counts for what was not changed here. Auth state is removed only after it was exported and only
+where it is dead or never was paired.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
 from standfast.authstate.company import Company
 from standfast.authstate.creds import parse_creds
 from standfast.authstate.multifile import export_folder
-from standfast.errors import CompanyUnknown, PairingFailed
+from standfast.errors import (
+    CompanyUnknown,
+    DatabaseUnavailable,
+    JournalUnwritable,
+    PairingFailed,
+    StandfastError,
+)
 from standfast.postgres import sessions_table
 from standfast.postgres.pool import Database
+from standfast.postgres.sessions_table import Row
 from standfast.postgres.store import PostgresAuthStore, Snapshot
+from standfast.service.snapshots import current_state
+from standfast.vault.outage import State
+from standfast.vault.vault import Vault
+from standfast.vault.wishes import Wish
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
+DECISION_PATIENCE_S = 0.8
+ASKING_PATIENCE_S = 1.5
+_DECIDED = frozenset({State.ONLINE, State.RECOVERING, State.OUTAGE})
 
 
-class DatabaseRoster:
-    """See `standfast.sessions.pool.Roster`."""
+class VaultRoster:
+    """See `standfast.sessions.pool.Roster`. `asked`: whether PostgreSQL has been read since the service began."""
 
-    def __init__(self, database: Database, store: PostgresAuthStore, archive: Path) -> None:
+    def __init__(self, database: Database, vault: Vault, archive: Path) -> None:
+        self.asked = False
         self._database = database
-        self._store = store
+        self._vault = vault
+        self._store = PostgresAuthStore(database)
         self._archive = archive
+        self._wishes: dict[Company, Wish] = {wish.company: wish for wish in vault.replica.wishes()}
+        self._bringing = asyncio.Lock()
 
     async def wanted(self) -> list[Company]:
-        return await sessions_table.list_wanted(self._database)
+        await self._vault.outage.wait_for(_DECIDED, DECISION_PATIENCE_S)
+        if not self._is_away:
+            try:
+                await self.bring()
+            except DatabaseUnavailable as error:
+                self._vault.note_failure(error)
+            except StandfastError as error:
+                log.warning("the roster could not be read", code=error.code, reason=error.message)
+        return sorted(wish.company for wish in self._wishes.values() if wish.wanted)
 
     async def want(self, company: Company, wanted: bool) -> None:
-        await sessions_table.set_wanted(self._database, company, wanted)
+        send = sessions_table.set_wanted(self._database, company, wanted)
+        await self._note(replace(self._wish(company), wanted=wanted, dirty=True), send)
 
     async def linked(self, company: Company) -> None:
-        await sessions_table.set_linked(self._database, company)
+        send = sessions_table.set_linked(self._database, company)
+        await self._note(Wish(company, wanted=True, unlinked=False, dirty=True), send)
 
     async def unlinked(self, company: Company) -> None:
-        await sessions_table.set_unlinked(self._database, company)
+        send = sessions_table.set_unlinked(self._database, company)
+        await self._note(Wish(company, wanted=False, unlinked=True, dirty=True), send)
+
+    def is_dead(self, company: Company) -> bool:
+        """Whether WhatsApp is known to have ended the company's creds."""
+        wish = self._wishes.get(company)
+        return wish is not None and wish.unlinked
 
     async def check_known(self, company: Company) -> None:
-        if await self._store.load_creds(company) is None:
+        if self._is_away:
+            record = self._vault.replica.record(company)
+            if record is None or not record.has_creds:
+                raise self._needs_database(f"this node does not know {company}")
+        elif await self._vault.load_creds(company) is None:
             raise CompanyUnknown(f"company {company!r} has no auth state")
 
     async def check_pairing(self, company: Company) -> None:
@@ -54,15 +98,91 @@ class DatabaseRoster:
         if snapshot is None:
             return
         folder = await self._archived(company, snapshot)
-        await self._store.remove(company)
+        await self._vault.remove(company)
         log.info("dead auth state archived and removed", company=company, folder=str(folder))
+
+    async def bring(self) -> None:
+        """Tell PostgreSQL what was changed here while it was away, and take what was changed there."""
+        async with self._bringing:
+            for wish in [wish for wish in self._wishes.values() if wish.dirty]:
+                await _in_time(sessions_table.put(self._database, _row(wish)))
+                await self._settle(wish)
+            rows = await _in_time(sessions_table.list_rows(self._database))
+            self.asked = True
+            for row in rows:
+                await self._take(Wish(row.company, row.wanted, row.unlinked, dirty=False))
+            for company in self._wishes.keys() - {row.company for row in rows}:
+                await self._missing(self._wishes[company])
+
+    async def _note(self, wish: Wish, send: Coroutine[Any, Any, None]) -> None:
+        unwritable: JournalUnwritable | None = None
+        try:
+            await self._keep(wish)
+        except JournalUnwritable as error:
+            unwritable = error
+        if self._is_away:
+            send.close()
+            if unwritable is not None:
+                raise unwritable
+            return
+        try:
+            await _in_time(send)
+        except DatabaseUnavailable as error:
+            self._vault.note_failure(error)
+        except StandfastError as error:
+            log.warning("the roster's row was refused", company=wish.company, code=error.code)
+        else:
+            await self._settle(wish)
+
+    async def _keep(self, wish: Wish) -> None:
+        self._wishes[wish.company] = wish
+        await self._vault.replica.put_wish(wish)
+
+    async def _settle(self, wish: Wish) -> None:
+        """PostgreSQL knows this wish; a later one stays to be told."""
+        if self._wishes.get(wish.company) == wish:
+            await self._keep(replace(wish, dirty=False))
+
+    async def _take(self, theirs: Wish) -> None:
+        ours = self._wishes.get(theirs.company)
+        if ours != theirs and not (ours is not None and ours.dirty):
+            await self._keep(theirs)
+
+    async def _missing(self, wish: Wish) -> None:
+        """PostgreSQL has lost the row (it was restored from an older copy), or somebody removed it."""
+        record = self._vault.replica.record(wish.company)
+        if wish.dirty or not (wish.wanted or wish.unlinked):
+            return
+        if record is not None and record.has_creds:
+            await _in_time(sessions_table.put(self._database, _row(wish)))
+        else:
+            await self._keep(Wish(wish.company, wanted=False, unlinked=False, dirty=False))
+
+    def _wish(self, company: Company) -> Wish:
+        return self._wishes.get(company) or Wish(company, wanted=False, unlinked=False, dirty=False)
+
+    @property
+    def _is_away(self) -> bool:
+        return self._vault.outage.state is State.OUTAGE
+
+    def _needs_database(self, why: str) -> DatabaseUnavailable:
+        cause = self._vault.outage.cause
+        return DatabaseUnavailable(
+            f"PostgreSQL is away, and {why}" + (f" ({cause.message})" if cause else ""),
+            next_step=cause.next_step if cause else None,
+            cause=str(cause.facts.get("cause", "timeout")) if cause else "timeout",
+        )
 
     async def _dead_state(self, company: Company) -> Snapshot | None:
         """The auth state that a new pairing would replace; None where there is none that was ever paired."""
-        snapshot = await self._store.snapshot(company)
+        if self._is_away:
+            raise self._needs_database(
+                f"only it can tell that {company} has no other identity: nothing is paired until it is back"
+            )
+        snapshot = await current_state(self._vault, self._store, company)
         if snapshot is None or not parse_creds(snapshot.creds).is_registered:
             return None
-        if not await sessions_table.is_unlinked(self._database, company):
+        if not (self.is_dead(company) or await sessions_table.is_unlinked(self._database, company)):
             raise PairingFailed(
                 f"company {company!r} is paired already",
                 next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
@@ -75,3 +195,19 @@ class DatabaseRoster:
         folder = self._archive / f"{company}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         await asyncio.to_thread(export_folder, folder, snapshot.creds, snapshot.keys)
         return folder
+
+
+def _row(wish: Wish) -> Row:
+    return Row(wish.company, wish.wanted, wish.unlinked)
+
+
+async def _in_time(call: Coroutine[Any, Any, T]) -> T:
+    """The answer, or `DatabaseUnavailable` soon: nobody who starts or stops a session waits longer."""
+    try:
+        async with asyncio.timeout(ASKING_PATIENCE_S):
+            return await call
+    except TimeoutError:
+        raise DatabaseUnavailable(
+            f"PostgreSQL did not answer about the wanted sessions within {ASKING_PATIENCE_S:g} s",
+            cause="timeout",
+        ) from None

@@ -1,32 +1,38 @@
 """The service: every room wired together, started and stopped as one.
 
-Invariant: `stop` undoes what `start` did, in reverse order, also when `start` failed half way.
+Invariant: `stop` undoes what `start` did, in reverse order, also when `start` failed half way. With a replica there,
+`start` waits neither for PostgreSQL nor for its schema.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
 import structlog
 
 from standfast import __version__
-from standfast.errors import StandfastError
+from standfast.authstate.company import Company
+from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.node import bridge_directory, node_binary
-from standfast.postgres.migrations import migrate
-from standfast.postgres.pool import Database, Statement
-from standfast.postgres.store import PostgresAuthStore
-from standfast.service.database import open_database
+from standfast.postgres.pool import Database
+from standfast.postgres.replication import Replication
+from standfast.service import alarms
+from standfast.service.alarms import BusAlerts
+from standfast.service.board import Board
+from standfast.service.database import OwnDatabase, open_own_database
+from standfast.service.exporter import Exporter
+from standfast.service.follower import DatabaseFollower
 from standfast.service.operators import Operators
-from standfast.service.roster import DatabaseRoster
+from standfast.service.roster import VaultRoster
+from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
+from standfast.service.takeover import Takeover
+from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
@@ -35,13 +41,14 @@ from standfast.sessions.pool import SessionPool
 from standfast.sessions.wire import Limits
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
+from standfast.vault.clock import Clock, SystemClock
+from standfast.vault.decisions import Decisions
+from standfast.vault.opening import open_vault
+from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
-WATCH_INTERVAL_S = 2.0
+START_PATIENCE_S = 0.8  # with a replica there, for an embedded server or a schema that is about to be ready
 CANCEL_INTERVAL_S = 0.2
-_VERSION = Statement(
-    "server.version", "select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class ServiceOptions:
     backoff: Backoff = field(default_factory=Backoff)
     engine: EngineOptions = field(default_factory=EngineOptions)
     limits: Limits = field(default_factory=Limits)
+    clock: Clock = field(default_factory=SystemClock)
 
 
 class Service:
@@ -63,17 +71,22 @@ class Service:
         self.settings = settings
         self.options = options or ServiceOptions()
         self.bus = EventBus()
+        self.alerts = BusAlerts(self.bus)
         self.state = StateDirectory(settings.state_dir)
         self._stack = contextlib.AsyncExitStack()
-        self._started_at = time.monotonic()
-        self._database_state: dict[str, Any] = {"state": "unknown"}
-        self._host_stats: dict[str, Any] = {}
-        self._server_version: str | None = None
+        self._vault_is_open = False
         self.simulator: Simulator | None = None
         self.database: Database
+        self.vault: Vault
+        self.roster: VaultRoster
         self.gateway: Gateway
         self.engine: Engine
         self.pool: SessionPool
+        self._own: OwnDatabase
+        self._schema: SchemaKeeper
+        self._board: Board
+        self._follower: DatabaseFollower
+        self._takeover: Takeover
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -91,8 +104,11 @@ class Service:
             await self._stack.aclose()
             raise
 
+    async def stop(self) -> None:
+        """End sessions, host, gateway and database, and give the state directory back."""
+        await self._stack.aclose()
+
     async def _start(self) -> None:
-        self._started_at = time.monotonic()
         # Found before anything is started: a missing Node is the commonest mistake of a new machine.
         node, bridge = self._node_and_bridge()
         self.state.acquire()
@@ -101,37 +117,136 @@ class Service:
             self.simulator = Simulator(self.state.path / "whatsapp", node, bridge)
             self._stack.push_async_callback(self.simulator.stop)
             await self.simulator.start()
-        self.database = await self._stack.enter_async_context(open_database(self.settings, owner=True))
-        await migrate(self.database)
-        store = PostgresAuthStore(self.database)
-        roster = DatabaseRoster(self.database, store, self.state.path / "archive")
-        self.pool = SessionPool(roster, self.bus, self.options.backoff, self.state.path / "recent")
-        self.gateway = Gateway(
-            self.state.gateway_socket, store, f"standfast/{__version__}", self.options.limits
-        )
-        self.engine = Engine(self._host_command(node, bridge), self.pool, self.options.engine)
-        self.pool.use_host(self.engine)
-        operators = Operators(self.pool, self.bus, self.status, self.settings.default_region)
-        self.gateway.serve_hosts(self.engine)
-        self.gateway.serve_operators(operators.methods(), operators.gone)
+        await self._open_vault()
+        self._wire(node, bridge)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._stack.callback(self.pool.release)
+        for work in (self._schema.run(), self._board.run(), self._follower.run(), self._takeover.run()):
+            self._spawn(work)
         if not self.options.gateway_only:
             await self.engine.start()
             self._stack.push_async_callback(self.engine.stop)
             self._stack.push_async_callback(self.pool.close)
             await self.pool.start_wanted()
-        watch = asyncio.create_task(self._watch(), name="watch")
-        self._stack.push_async_callback(_cancelled, watch)
 
-    def _server(self) -> str:
-        kind = "embedded" if self.settings.database_is_embedded else "external"
-        return f"{self._server_version or 'PostgreSQL'} ({kind})"
+    async def _open_vault(self) -> None:
+        """Database, schema and vault. Where PostgreSQL cannot be used, what that means depends on the replica."""
+        directory = vault_directory(self.settings)
+        is_fresh = not (directory / "vault.db").exists()
+        own = await self._stack.enter_async_context(
+            open_own_database(
+                self.settings, self._server_changed, patience_s=None if is_fresh else START_PATIENCE_S
+            )
+        )
+        self.database = own.database
+        self._own = own
+        self._schema = SchemaKeeper(self.database, self.alerts)
+        failure = own.failure
+        if is_fresh:
+            # A heartbeat without its table would look like an outage.
+            failure = failure or await self._schema.attempt()
+            self._refuse(failure, own)
+        self.vault = await self._stack.enter_async_context(
+            open_vault(
+                directory,
+                self.database,
+                vault_options(self.settings),
+                alerts=self.alerts,
+                clock=self.options.clock,
+                key=vault_key(self.settings),
+                is_dead=self._is_dead,
+            )
+        )
+        self._vault_is_open = True
+        has_replica = any(record.complete for record in self.vault.replica.companies())
+        if not is_fresh:
+            failure = failure or await self._attempted(START_PATIENCE_S if has_replica else None)
+            if not has_replica:
+                self._refuse(failure, own)
+        if failure is not None:
+            alert = alarms.running_from_replica if has_replica else alarms.nothing_opens_yet
+            self.alerts.take(alert(failure))
 
-    async def stop(self) -> None:
-        """End sessions, host, gateway and database, and give the state directory back."""
-        await self._stack.aclose()
+    async def _attempted(self, patience_s: float | None) -> StandfastError | None:
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._schema.attempt()
+        except TimeoutError:
+            return None  # slow, or away: the schema keeper goes on with it, and the outage clock tells
+
+    def _refuse(self, failure: StandfastError | None, own: OwnDatabase) -> None:
+        """With nothing to run from, only what passes by itself is worth waiting for."""
+        if failure is not None and (own.failure is not None or not isinstance(failure, DatabaseUnavailable)):
+            raise failure
+
+    def _wire(self, node: Path, bridge: Path) -> None:
+        archive = self.state.path / "archive"
+        self.roster = VaultRoster(self.database, self.vault, archive)
+        self.pool = SessionPool(
+            self.roster,
+            self.bus,
+            self.options.backoff,
+            self.state.path / "recent",
+            check=self.vault.check_writable,
+        )
+        name = f"standfast/{__version__}"
+        self.gateway = Gateway(self.state.gateway_socket, self.vault, name, self.options.limits)
+        self.engine = Engine(self._host_command(node, bridge), self.pool, self.options.engine)
+        self.pool.use_host(self.engine)
+        self._board = Board(
+            str(self.state.path),
+            self.settings.database_is_embedded,
+            self.database,
+            self.vault,
+            self.gateway,
+            self.engine,
+            self.pool,
+            self.simulator,
+        )
+        operators = Operators(
+            self.pool,
+            self.bus,
+            self.status,
+            self.settings.default_region,
+            Decisions(self.vault, Replication(self.database), archive),
+            Exporter(self.vault, self.database),
+        )
+        self.gateway.serve_hosts(self.engine)
+        self.gateway.serve_operators(operators.methods(), operators.gone)
+        self._follower = DatabaseFollower(
+            self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
+        )
+        self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
+        self._stack.callback(self.bus.subscribe(self._takeover.take))
+        self.vault.keeper.on_fenced = self._fenced
+
+    def _fenced(self, company: Company, error: CompanyInUse) -> None:
+        """Another owner has the company: whoever uses it here ends at once."""
+        self.pool.lost(company, error)
+        self.gateway.revoke(company, error)
+
+    def _is_dead(self, company: Company) -> bool:
+        return self.roster.is_dead(company)
+
+    def _server_changed(self, failure: StandfastError | None) -> None:
+        """The embedded server ended, or runs again."""
+        if failure is None:
+            supervisor = self._own.supervisor
+            self.alerts.take(alarms.server_back(supervisor.restarts if supervisor else 0))
+            self._look_at_once()
+        else:
+            self.alerts.take(alarms.server_ended(failure))
+            if self._vault_is_open:
+                self.vault.note_failure(failure)
+
+    def _look_at_once(self) -> None:
+        cause = self.vault.outage.cause if self._vault_is_open else None
+        if cause is not None:
+            self.vault.note_failure(cause)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._stack.push_async_callback(_cancelled, asyncio.create_task(work))
 
     def _node_and_bridge(self) -> tuple[Path, Path]:
         if self.options.gateway_only:
@@ -143,58 +258,9 @@ class Service:
         environment = {"STANDFAST_LOG": "warn", **simulated, **self.options.host_environment}
         return HostCommand((str(node), str(bridge / "host.mjs")), self.state.gateway_socket, environment)
 
-    async def _watch(self) -> None:
-        while True:
-            await self._look_at_database()
-            await self._look_at_host()
-            await asyncio.sleep(WATCH_INTERVAL_S)
-
-    async def _look_at_database(self) -> None:
-        try:
-            latency_s = await self.database.ping()
-            if self._server_version is None:
-                self._server_version = (await self.database.fetch(_VERSION))[0][0]
-        except StandfastError as error:
-            self._database_state = {
-                "state": "unavailable",
-                "error": error.message,
-                "next_step": error.next_step,
-            }
-            return
-        self._database_state = {
-            "state": "online",
-            "latency_ms": round(latency_s * 1000, 2),
-            "server": self._server(),
-            "connections": self.database.statistics().size,
-        }
-
-    async def _look_at_host(self) -> None:
-        try:
-            raw = await self.engine.request("host.stats", {}, timeout_s=5.0)
-        except StandfastError:
-            self._host_stats = {}
-            return
-        self._host_stats = msgspec.json.decode(raw)
-
     async def status(self) -> dict[str, Any]:
         """The operator's picture; the schema of `standfast status --json`."""
-        return {
-            "service": f"standfast/{__version__}",
-            "uptime_s": round(time.monotonic() - self._started_at, 1),
-            "simulator": self.simulator.ready.admin if self.simulator else None,
-            "python": sys.version.split()[0],
-            "state_dir": str(self.state.path),
-            "gateway": str(self.gateway.path),
-            "database": self._database_state,
-            "host": {
-                "pid": self.engine.pid,
-                "ready": self.engine.is_ready,
-                "restarts": self.engine.restarts,
-                "rss_mb": round(self._host_stats.get("rss_bytes", 0) / 2**20, 1),
-                "event_loop_delay_ms": self._host_stats.get("event_loop_delay_ms"),
-            },
-            "sessions": [session.as_wire() for session in self.pool.sessions()],
-        }
+        return self._board.document()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

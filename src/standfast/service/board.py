@@ -1,0 +1,130 @@
+"""`Board`: what the service shows of itself; the schema of `standfast status --json`.
+
+Invariant: it looks and changes nothing, and whoever asks is answered at once, from what was seen last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import msgspec
+import structlog
+
+from standfast import __version__
+from standfast.errors import StandfastError
+from standfast.postgres.pool import Database, Statement
+from standfast.service.simulator import Simulator
+from standfast.sessions.engine import Engine
+from standfast.sessions.gateway import Gateway
+from standfast.sessions.pool import SessionPool
+from standfast.vault.outage import State
+from standfast.vault.status import status_of
+from standfast.vault.vault import Vault
+
+log = structlog.get_logger(__name__)
+INTERVAL_S = 2.0
+_VERSION = Statement(
+    "server.version", "select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)"
+)
+
+
+class Board:
+    """Looks at database and host every two seconds (`run`)."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        embedded: bool,
+        database: Database,
+        vault: Vault,
+        gateway: Gateway,
+        engine: Engine,
+        pool: SessionPool,
+        simulator: Simulator | None,
+    ) -> None:
+        self._began = time.monotonic()
+        self._state_dir = state_dir
+        self._embedded = embedded
+        self._database = database
+        self._vault = vault
+        self._gateway = gateway
+        self._engine = engine
+        self._pool = pool
+        self._simulator = simulator
+        self._server_version: str | None = None
+        self._seen: dict[str, Any] = {"state": "unknown"}
+        self._host_stats: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                # In an outage the heartbeat alone knocks at the door.
+                if self._vault.outage.state is not State.OUTAGE:
+                    await self._look_at_database()
+                await self._look_at_host()
+            except Exception:
+                log.exception("looking at database and host failed")
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _look_at_database(self) -> None:
+        try:
+            latency_s = await self._database.ping()
+            if self._server_version is None:
+                self._server_version = (await self._database.fetch(_VERSION))[0][0]
+        except StandfastError as error:
+            self._seen = _unavailable(error)
+            return
+        self._seen = {
+            "state": "online",
+            "latency_ms": round(latency_s * 1000, 2),
+            "server": self._server(),
+            "connections": self._database.statistics().size,
+        }
+
+    def _server(self) -> str:
+        kind = "embedded" if self._embedded else "external"
+        return f"{self._server_version or 'PostgreSQL'} ({kind})"
+
+    async def _look_at_host(self) -> None:
+        try:
+            raw = await self._engine.request("host.stats", {}, timeout_s=5.0)
+        except StandfastError:
+            self._host_stats = {}
+            return
+        self._host_stats = msgspec.json.decode(raw)
+
+    def database(self) -> dict[str, Any]:
+        """What is known of PostgreSQL now: the outage clock knows of its end before the next look does."""
+        outage = self._vault.outage
+        if outage.state is State.OUTAGE and outage.cause is not None:
+            return _unavailable(outage.cause)
+        return self._seen
+
+    def document(self) -> dict[str, Any]:
+        """The operator's picture."""
+        return {
+            "service": f"standfast/{__version__}",
+            "uptime_s": round(time.monotonic() - self._began, 1),
+            "simulator": self._simulator.ready.admin if self._simulator else None,
+            "python": sys.version.split()[0],
+            "state_dir": self._state_dir,
+            "gateway": str(self._gateway.path),
+            "database": self.database(),
+            "vault": status_of(self._vault),
+            "host": {
+                "pid": self._engine.pid,
+                "ready": self._engine.is_ready,
+                "restarts": self._engine.restarts,
+                "rss_mb": round(self._host_stats.get("rss_bytes", 0) / 2**20, 1),
+                "event_loop_delay_ms": self._host_stats.get("event_loop_delay_ms"),
+            },
+            "sessions": [session.as_wire() for session in self._pool.sessions()],
+        }
+
+
+def _unavailable(error: StandfastError) -> dict[str, Any]:
+    return {"state": "unavailable", "error": error.message, "next_step": error.next_step}

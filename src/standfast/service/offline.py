@@ -1,0 +1,71 @@
+"""The vault of a state directory whose service does not run, for commands.
+
+Invariant: a vault's file is opened only by the process that holds the state directory, and only where there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from standfast.postgres.replication import Replication
+from standfast.service.database import SERVICE_PURPOSE, open_database
+from standfast.service.vault import vault_directory, vault_key, vault_options
+from standfast.settings import Settings
+from standfast.state_dir import StateDirectory
+from standfast.vault.decisions import Decisions
+from standfast.vault.opening import open_vault
+from standfast.vault.outage import State
+from standfast.vault.replica import Replica
+
+DECISION_TIMEOUT_S = 6.0
+_DECIDED = frozenset({State.ONLINE, State.OUTAGE})
+
+
+def service_runs(settings: Settings) -> bool:
+    """Whether a service holds the state directory: then it is the one to ask."""
+    holder = StateDirectory(settings.state_dir).holder()
+    return holder is not None and holder.purpose == SERVICE_PURPOSE
+
+
+@contextlib.asynccontextmanager
+async def local_replica(settings: Settings, purpose: str) -> AsyncIterator[Replica | None]:
+    """The replica of this state directory, asked nothing of PostgreSQL; None where there is none.
+    `StateDirectoryError` where another process holds the directory."""
+    directory = vault_directory(settings)
+    if not (directory / "vault.db").exists():
+        yield None
+        return
+    async with _held(settings, purpose):
+        replica = Replica.open(directory, vault_key(settings))
+        try:
+            yield replica
+        finally:
+            await replica.close()
+
+
+@contextlib.asynccontextmanager
+async def local_decisions(settings: Settings, purpose: str) -> AsyncIterator[Decisions | None]:
+    """The quarantine of this state directory, with a vault that runs in this process; None where there is none."""
+    directory = vault_directory(settings)
+    if not (directory / "vault.db").exists():
+        yield None
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_held(settings, purpose))
+        database = await stack.enter_async_context(open_database(settings, owner=True))
+        vault = await stack.enter_async_context(
+            open_vault(directory, database, vault_options(settings), key=vault_key(settings))
+        )
+        await vault.outage.wait_for(_DECIDED, DECISION_TIMEOUT_S)
+        yield Decisions(vault, Replication(database), settings.state_dir / "archive")
+
+
+@contextlib.asynccontextmanager
+async def _held(settings: Settings, purpose: str) -> AsyncIterator[None]:
+    state = StateDirectory(settings.state_dir)
+    state.acquire(purpose)
+    try:
+        yield
+    finally:
+        state.release()
