@@ -6,8 +6,7 @@
  */
 
 import { useStandfastAuthState } from '../bridge/auth-state.mjs'
-import { signalRepositoryOver } from '../bridge/lib/signal-repository.mjs'
-import { end, memoryState, options, pause, tell } from './clients.mjs'
+import { end, memoryState, mended, options, pause, tell } from './clients.mjs'
 import { converse, Talker } from './conversation.mjs'
 
 const WARM_UP = 21
@@ -30,10 +29,8 @@ function counted(auth) {
 
 async function talker(company, phone) {
   const { store, socket } = options
-  const auth = counted(
-    store === 'memory' ? memoryState() : await useStandfastAuthState({ company, socket, pair: true }),
-  )
-  return Talker.open({ auth, phone, socket: { makeSignalRepository: signalRepositoryOver(auth.state.keys) } })
+  const auth = store === 'memory' ? mended(memoryState()) : await useStandfastAuthState({ company, socket, pair: true })
+  return Talker.open({ auth: counted(auth), phone })
 }
 
 async function measured(a, b) {

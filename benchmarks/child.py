@@ -10,9 +10,12 @@ import json
 import sys
 from typing import Any
 
+from standfast.logs import configure_logging
+
 
 def told_options() -> dict[str, Any]:
-    """The first line. Call it before there is an event loop."""
+    """The first line. Call it before there is an event loop. What is logged goes to stderr from then on."""
+    configure_logging("error")
     options: dict[str, Any] = json.loads(sys.stdin.readline())
     return options
 

@@ -5,6 +5,7 @@
  */
 
 import { createInterface } from 'node:readline'
+import { signalStoreOver } from '../bridge/lib/signal-repository.mjs'
 import { WA_CERT_DETAILS } from '../bridge/node_modules/baileys/lib/Defaults/index.js'
 import makeWASocket, { initAuthCreds } from '../bridge/node_modules/baileys/lib/index.js'
 import pino from '../bridge/node_modules/pino/pino.js'
@@ -64,6 +65,12 @@ export function memoryState() {
   return { state: { creds: initAuthCreds(), keys }, saveCreds: async () => {}, close: async () => {} }
 }
 
+/** The same state with what Standfast mends in Baileys, so that runs differ in their store and in nothing else. */
+export function mended(auth) {
+  const { keys, makeSignalRepository } = signalStoreOver(auth.state.keys)
+  return { ...auth, state: { ...auth.state, keys }, makeSignalRepository }
+}
+
 async function scan(qr, phone) {
   const answer = await fetch(`${options.admin}/scan`, { method: 'POST', body: JSON.stringify({ qr, phone }) })
   if (!answer.ok) throw new Error(`scan: ${answer.status}`)
@@ -72,9 +79,10 @@ async function scan(qr, phone) {
 /**
  * A client that is paired and open. `arrived(id, message)` is called for each text from others, doubles included;
  * `unreadable(id)` for what could not be decrypted.
- * @param {{ auth: object, phone: string, socket?: object, arrived: Function, unreadable?: Function }} how
+ * @param {{ auth: object, phone: string, arrived: Function, unreadable?: Function }} how
  */
-export async function openClient({ auth, phone, socket: socketOptions, arrived, unreadable }) {
+export async function openClient({ auth, phone, arrived, unreadable }) {
+  const { makeSignalRepository } = auth
   const client = { phone, auth, opened: false, socket: null, sent: new Map() }
   const connect = () => {
     const socket = makeWASocket({
@@ -83,7 +91,7 @@ export async function openClient({ auth, phone, socket: socketOptions, arrived, 
       logger,
       version: [2, 3000, 1],
       getMessage: async ({ id }) => client.sent.get(id),
-      ...socketOptions,
+      ...(makeSignalRepository && { makeSignalRepository }),
     })
     client.socket = socket
     socket.ev.on('creds.update', () => auth.saveCreds())

@@ -15,7 +15,7 @@ export class Talker {
   #waiting = null
   doubles = 0
 
-  /** A client that knows what has come. @param {{ auth: object, phone: string, socket?: object }} how */
+  /** A client that knows what has come. @param {{ auth: object, phone: string }} how */
   static async open(how) {
     const talker = new Talker()
     talker.client = await openClient({ ...how, arrived: (id) => talker.#arrived(id) })

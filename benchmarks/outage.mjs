@@ -31,7 +31,6 @@ async function client([company, phone]) {
   return openClient({
     auth: { ...auth, state },
     phone,
-    socket: { makeSignalRepository: auth.makeSignalRepository },
     arrived,
     unreadable: () => undecryptable++,
   })

@@ -8,9 +8,8 @@
 
 import { writeFileSync } from 'node:fs'
 import { KeyMirror } from '../bridge/lib/key-mirror.mjs'
-import { signalRepositoryOver } from '../bridge/lib/signal-repository.mjs'
 import { encodeValue, reviveBuffers } from '../bridge/lib/values.mjs'
-import { end, memoryState, options, pause, tell } from './clients.mjs'
+import { end, memoryState, mended, options, pause, tell } from './clients.mjs'
 import { converse, Talker } from './conversation.mjs'
 
 const WARM_UP = 30
@@ -72,15 +71,15 @@ function mirroredKeys(recorder) {
   return { get: (type, ids) => mirror.get(type, ids), set: (data) => mirror.set(data) }
 }
 
-async function talker([, phone]) {
+async function recorded([, phone]) {
   const recorder = new Recorder()
   const auth = memoryState()
   auth.state.keys = options.mirror ? mirroredKeys(recorder) : plainKeys(recorder)
-  const socket = options.mirror ? { makeSignalRepository: signalRepositoryOver(auth.state.keys) } : {}
-  return Object.assign(await Talker.open({ auth, phone, socket }), { recorder })
+  const talker = await Talker.open({ auth: options.mirror ? mended(auth) : auth, phone })
+  return Object.assign(talker, { recorder })
 }
 
-const [a, b] = await Promise.all(options.pairs.map(talker))
+const [a, b] = await Promise.all(options.pairs.map(recorded))
 await converse(a, b, WARM_UP)
 await pause()
 a.recorder.begin()

@@ -17,7 +17,6 @@ from pydantic import SecretStr
 
 from benchmarks.child import tell, told_options
 from standfast.authstate.company import company_id
-from standfast.logs import configure_logging
 from standfast.service.service import Service, ServiceOptions
 from standfast.sessions.events import Event
 from standfast.sessions.session import Pairing
@@ -33,7 +32,6 @@ def _heard(event: Event) -> None:
 
 async def serve(options: dict[str, Any]) -> None:
     """Run until told to end."""
-    configure_logging("error")
     settings = Settings(
         state_dir=Path(options["state_dir"]),
         database_url=SecretStr(options["conninfo"]),
