@@ -46,7 +46,7 @@ _RELEASE = Statement(
     "lease.release", "update standfast_writers set node = null where company_id = $1 and epoch = $2"
 )
 _HELD = Statement("lease.held", "select company_id, epoch from standfast_writers where node = $1::uuid")
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 _PROCESS = str(uuid.uuid4())
 
 Relation = Literal["fresh", "continued", "superseded", "behind"]

@@ -21,7 +21,7 @@ from standfast.vault.outage import OutageClock, State
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
-LATE_S = 1.5
+LATE_S = 1.2
 SECOND_LOOK_S = 0.25
 LONGEST_BACKOFF_S = 3.0
 _JITTER = 0.3
@@ -127,4 +127,6 @@ class HeartbeatLoop:
 
 
 def _late() -> DatabaseUnavailable:
-    return DatabaseUnavailable(f"PostgreSQL has not answered a heartbeat within {LATE_S:g} s", cause="timeout")
+    return DatabaseUnavailable(
+        f"PostgreSQL has not answered a heartbeat within {LATE_S:g} s", cause="timeout"
+    )

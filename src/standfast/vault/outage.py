@@ -31,7 +31,7 @@ class OutageClock:
         self._clock = clock or SystemClock()
         self._suspect_limit_s = suspect_limit_s
         self._callbacks: list[Callable[[State], None]] = []
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], Collection[State]] = {}
         self._limit: asyncio.TimerHandle | None = None
         self._state = State.SUSPECT
         self._since = self._clock.boottime()
@@ -102,13 +102,18 @@ class OutageClock:
         self._callbacks.append(callback)
 
     async def wait_for(self, states: Collection[State], timeout_s: float | None = None) -> bool:
-        """Whether the state was or became one of `states` within `timeout_s`; None: wait for as long as it takes."""
+        """Whether the state was or became one of `states` within `timeout_s`, be it for a moment; None: without limit."""
+        if self._state in states:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = states
         try:
             async with asyncio.timeout(timeout_s):
-                while self._state not in states:
-                    await self._next_change()
+                await waiter
         except TimeoutError:
-            return self._state in states
+            return False
+        finally:
+            del self._waiters[waiter]
         return True
 
     def close(self) -> None:
@@ -117,20 +122,12 @@ class OutageClock:
             self._limit.cancel()
             self._limit = None
 
-    async def _next_change(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
-
     def _enter(self, state: State) -> None:
         self._state = state
         self._since = self._clock.boottime()
         self._limit_suspicion()
-        for waiter in self._waiters:
-            if not waiter.done():
+        for waiter, states in self._waiters.items():
+            if state in states and not waiter.done():
                 waiter.set_result(None)
         for callback in self._callbacks:
             callback(state)
