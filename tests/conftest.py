@@ -49,6 +49,14 @@ def database_options(postgres_server: EmbeddedServer, migrated_template: str) ->
 
 
 @pytest.fixture
+def other_database_options(
+    postgres_server: EmbeddedServer, migrated_template: str
+) -> Iterator[DatabaseOptions]:
+    """How to reach another migrated, empty database."""
+    yield from _cloned(postgres_server, migrated_template)
+
+
+@pytest.fixture
 def tcp_options(postgres_server: EmbeddedServer, database_options: DatabaseOptions) -> DatabaseOptions:
     """The same database by 127.0.0.1 with a password: where a proxy can stand between."""
     return replace(postgres_server.tcp_options, dbname=database_options.dbname)

@@ -1,0 +1,164 @@
+"""The alerts that the vault raises, each with its stable name and its words.
+
+Invariant: one function for one kind; names and tags never change, because operators' rules match them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from standfast.alert import Alert
+from standfast.authstate.company import Company
+from standfast.errors import StandfastError
+from standfast.vault.damage import Damage
+
+_VAULT = {"component": "vault"}
+
+
+def cached_credentials(company: Company, age_s: float | None, error: StandfastError | None) -> Alert:
+    """A connection was opened from the replica. The message and tags are those of the legacy system."""
+    return Alert(
+        "cached_credentials",
+        "warning",
+        "Using cached credentials due to PostgreSQL failure",
+        {
+            "component": "baileys_auth",
+            "operation": "load_credentials_from_cache",
+            "company_id": company,
+            "fallback": "cache",
+        },
+        {
+            "cache_age_s": None if age_s is None else round(age_s, 1),
+            "original_error": error.message if error else None,
+            "code": str(error.facts.get("cause", error.code)) if error else None,
+        },
+    )
+
+
+def outage_began(error: StandfastError | None) -> Alert:
+    return Alert(
+        "outage_began",
+        "error",
+        "PostgreSQL is away; sessions go on from the replica",
+        _VAULT,
+        {"error": error.message if error else None, "next_step": error.next_step if error else None},
+    )
+
+
+def restored(duration_s: float, batches: int) -> Alert:
+    return Alert(
+        "restored",
+        "info",
+        "PostgreSQL is back and has everything that was written meanwhile",
+        _VAULT,
+        {"duration_s": round(duration_s, 1), "batches_replayed": batches},
+    )
+
+
+def grace_half_used(age_s: float, limit_s: float) -> Alert:
+    return Alert(
+        "grace_half_used",
+        "warning",
+        "half of the grace period is used: bring PostgreSQL back before a session has to reconnect without it",
+        _VAULT,
+        {"age_s": round(age_s, 1), "limit_s": limit_s},
+    )
+
+
+def grace_expired(age_s: float, limit_s: float, companies: int) -> Alert:
+    return Alert(
+        "grace_expired",
+        "critical",
+        "the grace period is over: sessions that are open stay open, but no new connection opens from the replica",
+        _VAULT,
+        {"age_s": round(age_s, 1), "limit_s": limit_s, "companies": companies},
+    )
+
+
+def fenced(company: Company, batches: int, quarantine_id: int | None, why: str) -> Alert:
+    kept = f"{batches} batches are in quarantine: 'standfast quarantine show {quarantine_id}'"
+    return Alert(
+        "fenced",
+        "critical" if quarantine_id is not None else "warning",
+        f"this node no longer owns {company}: {why}" + (f"; {kept}" if quarantine_id is not None else ""),
+        {**_VAULT, "company_id": company},
+        {"batches": batches, "quarantine": quarantine_id},
+    )
+
+
+def diverged(company: Company, keys: int) -> Alert:
+    return Alert(
+        "diverged",
+        "error",
+        f"PostgreSQL holds an older state of {company} than it had confirmed (restored from a copy?); "
+        "it was brought up to date from the replica",
+        {**_VAULT, "company_id": company},
+        {"keys": keys},
+    )
+
+
+def foreign_database(companies: int, journaled: int, copy: Path | None) -> Alert:
+    kept = "nothing of the replica was written there"
+    if copy is not None:
+        kept = f"the replica was begun anew; what it held lies in {copy}"
+    return Alert(
+        "foreign_database",
+        "critical" if copy is None or journaled else "warning",
+        f"PostgreSQL is another database than the one that this node's replica belongs to; {kept}",
+        _VAULT,
+        {"companies": companies, "companies_with_journal": journaled},
+    )
+
+
+def replica_corrupt(damage: Damage) -> Alert:
+    missing = f"; {damage.lost} acknowledged batches are lost" if damage.lost else ""
+    return Alert(
+        "replica_corrupt",
+        "critical" if damage.lost else "error",
+        f"the replica was damaged ({damage.what}); it was moved aside and is rebuilt from PostgreSQL{missing}",
+        _VAULT,
+        {
+            "moved_to": None if damage.moved_to is None else str(damage.moved_to),
+            "companies": len(damage.companies),
+            "batches_salvaged": damage.salvaged,
+            "batches_lost": damage.lost,
+        },
+    )
+
+
+def journal_growing(company: Company, batches: int, size_bytes: int, oldest_s: float) -> Alert:
+    return Alert(
+        "journal_growing",
+        "warning",
+        f"the journal of {company} grows: PostgreSQL has not taken its writes",
+        {**_VAULT, "company_id": company},
+        {"batches": batches, "bytes": size_bytes, "oldest_s": round(oldest_s)},
+    )
+
+
+def replication_stuck(company: Company, error: StandfastError) -> Alert:
+    return Alert(
+        "replication_stuck",
+        "error",
+        f"PostgreSQL refuses the writes of {company}; they stay in the journal: {error.message}",
+        {**_VAULT, "company_id": company},
+        {"next_step": error.next_step, "code": error.code},
+    )
+
+
+def journal_unwritable(error: StandfastError) -> Alert:
+    return Alert("journal_unwritable", "critical", error.message, _VAULT, {"next_step": error.next_step})
+
+
+def journal_writable_again() -> Alert:
+    return Alert("journal_writable_again", "info", "writes can be made durable again", _VAULT)
+
+
+def saves_skipped(company: Company, count: int) -> Alert:
+    return Alert(
+        "saves_skipped",
+        "warning",
+        f"{count} writes of {company} were skipped in the outage (CACHE_MODE=read-only)",
+        {**_VAULT, "company_id": company},
+        {"writes": count},
+    )

@@ -1,0 +1,188 @@
+"""`Replicator`: carries journals to PostgreSQL.
+
+Invariant: of one company one delivery is under way at a time, each begins where PostgreSQL stands, and it carries
+whole batches in order; nothing leaves the journal before PostgreSQL has confirmed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from standfast.alert import AlertSink
+from standfast.errors import DatabaseUnavailable, StandfastError
+from standfast.postgres.replication import Delivered, Delivery, Replication
+from standfast.vault import alerts as raised
+from standfast.vault.holding import Holding
+from standfast.vault.options import VaultOptions
+from standfast.vault.outage import OutageClock, State
+from standfast.vault.replica import Replica
+
+log = structlog.get_logger(__name__)
+COMPANIES_AT_ONCE = 64
+DELIVERY_BYTES = 4 * 2**20
+STUCK_RETRY_S = 30.0
+_AFTER_FAILURE_S = 0.25
+_CONNECTED = frozenset({State.ONLINE, State.SUSPECT, State.RECOVERING})
+
+
+@dataclass(slots=True)
+class Carried:
+    """Totals since the process began."""
+
+    batches: int = 0
+    keys: int = 0
+    deliveries: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Holdings with batches to carry, in the order in which they came."""
+
+    waiting: dict[Holding, None] = field(default_factory=dict)
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, holding: Holding) -> None:
+        self.waiting[holding] = None
+        self.filled.set()
+
+    def take(self, count: int) -> list[Holding]:
+        taken = list(self.waiting)[:count]
+        for holding in taken:
+            del self.waiting[holding]
+        if not self.waiting:
+            self.filled.clear()
+        return taken
+
+
+class Replicator:
+    """`on_lost` is told of a holding whose epoch PostgreSQL no longer accepts ("fenced" or "behind")."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        replication: Replication,
+        outage: OutageClock,
+        options: VaultOptions,
+        alerts: AlertSink,
+        on_lost: Callable[[Holding, Delivered], Awaitable[None]],
+        on_failure: Callable[[StandfastError], None],
+    ) -> None:
+        self.carried = Carried()
+        self._replica = replica
+        self._replication = replication
+        self._outage = outage
+        self._options = options
+        self._alerts = alerts
+        self._on_lost = on_lost
+        self._on_failure = on_failure
+        self._queue = _Queue()
+        self._under_way: set[Holding] = set()
+        self._stuck_until: dict[Holding, float] = {}
+        self._hurry = asyncio.Event()
+
+    def wake(self, holding: Holding) -> None:
+        """There is something to carry for `holding`."""
+        if holding not in self._queue.waiting:
+            self._queue.put(holding)
+
+    def hurry(self) -> None:
+        """Somebody waits for PostgreSQL: gather no longer."""
+        self._hurry.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is under way; what PostgreSQL refuses does not count."""
+        return not self._under_way and not any(
+            holding.stuck is None for holding in self._queue.waiting if holding.pending
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._queue.filled.wait()
+            if self._outage.state not in _CONNECTED:
+                await self._outage.wait_for(_CONNECTED, None)
+            await self._gather()
+            try:
+                await self._carry(self._queue.take(COMPANIES_AT_ONCE))
+            except Exception:
+                # A loop that ended here would leave every journal growing for ever.
+                log.exception("replication failed unexpectedly")
+                await asyncio.sleep(1.0)
+
+    async def _gather(self) -> None:
+        """Batches that come close together travel together: fewer commits there, more of the machine here."""
+        self._hurry.clear()
+        if self._options.durability == "remote" or self._outage.state is State.RECOVERING:
+            return
+        try:
+            async with asyncio.timeout(self._options.gather_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+    async def _carry(self, holdings: list[Holding]) -> None:
+        now = time.monotonic()
+        later = [holding for holding in holdings if self._stuck_until.get(holding, 0) > now]
+        ready = [h for h in holdings if h.is_ready and h.claimed and h not in later]
+        self._under_way.update(ready)
+        try:
+            deliveries = [(holding, delivery) for holding in ready if (delivery := self._next(holding))]
+            if deliveries:
+                await self._deliver(deliveries)
+        except DatabaseUnavailable as error:
+            self.carried.failures += 1
+            for holding in ready:
+                self.wake(holding)
+            self._on_failure(error)
+            await asyncio.sleep(_AFTER_FAILURE_S)
+        finally:
+            self._under_way.difference_update(ready)
+        for holding in later:
+            asyncio.get_running_loop().call_later(1.0, self.wake, holding)
+
+    def _next(self, holding: Holding) -> Delivery | None:
+        batches = self._replica.batches(holding.number, holding.applied, DELIVERY_BYTES)
+        if not batches:
+            # Numbers whose commit failed stand for nothing; PostgreSQL need not hear of them.
+            return None
+        change = batches[0].change
+        for batch in batches[1:]:
+            change.take(batch.change)
+        return Delivery(holding.company, holding.epoch, holding.applied + 1, batches[-1].last, change)
+
+    async def _deliver(self, pairs: list[tuple[Holding, Delivery]]) -> None:
+        epochs = [holding.epoch for holding, _ in pairs]
+        results = await self._replication.deliver([delivery for _, delivery in pairs])
+        self.carried.deliveries += 1
+        for (holding, delivery), epoch, result in zip(pairs, epochs, results, strict=True):
+            if holding.epoch != epoch or not holding.is_ready:
+                continue  # taken anew meanwhile: what PostgreSQL has was asked then
+            if isinstance(result, StandfastError):
+                self._refused(holding, result)
+            elif result.outcome in ("applied", "partly"):
+                self._confirmed(holding, delivery, result)
+            else:
+                await self._on_lost(holding, result)
+
+    def _confirmed(self, holding: Holding, delivery: Delivery, result: Delivered) -> None:
+        self.carried.batches += max(0, result.sequence - holding.applied)
+        self.carried.keys += delivery.change.key_count
+        self._replica.applied(holding.number, result.sequence)
+        holding.advance(result.sequence)
+        self._stuck_until.pop(holding, None)
+        if holding.pending:
+            self.wake(holding)
+
+    def _refused(self, holding: Holding, error: StandfastError) -> None:
+        if holding.stuck is None:
+            self._alerts.take(raised.replication_stuck(holding.company, error))
+        holding.stuck = error
+        self._stuck_until[holding] = time.monotonic() + STUCK_RETRY_S
+        asyncio.get_running_loop().call_later(STUCK_RETRY_S, self.wake, holding)

@@ -1,0 +1,419 @@
+"""`Vault`: what sessions call for their auth state.
+
+Answers every read from the local replica and acknowledges every write once it is durable in the local journal;
+PostgreSQL is told behind the caller's back. Invariant: no call of a company that is open waits on PostgreSQL
+(unless `durability` is "remote", and then only while PostgreSQL is up).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from standfast.alert import AlertSink
+from standfast.authstate.change import Change
+from standfast.authstate.company import Company
+from standfast.authstate.creds import identity_key
+from standfast.authstate.store import KeyBatch
+from standfast.errors import (
+    AuthStateCorrupt,
+    CompanyInUse,
+    CompanyUnknown,
+    DatabaseUnavailable,
+    JournalUnwritable,
+    StandfastError,
+)
+from standfast.postgres.replication import Delivered, Replication
+from standfast.vault import alerts as raised
+from standfast.vault.damage import Damage
+from standfast.vault.grace import Grace
+from standfast.vault.holding import Holding
+from standfast.vault.lease import LeaseKeeper
+from standfast.vault.options import VaultOptions
+from standfast.vault.outage import OutageClock, State
+from standfast.vault.replica import Replica
+from standfast.vault.replicator import Replicator
+from standfast.vault.storable import refuse_unstorable
+
+log = structlog.get_logger(__name__)
+_ANSWERING = frozenset({State.ONLINE, State.RECOVERING})
+_DECIDED = frozenset({State.ONLINE, State.RECOVERING, State.OUTAGE})
+_SKIP_REPORT_S = 60.0
+_POLL_S = 0.01
+
+
+class Vault:
+    """See `standfast.authstate.store.AuthStore`. Made by `standfast.vault.opening.open_vault`."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        replication: Replication,
+        keeper: LeaseKeeper,
+        outage: OutageClock,
+        grace: Grace,
+        options: VaultOptions,
+        alerts: AlertSink,
+        probe: Callable[[StandfastError], None],
+    ) -> None:
+        """`probe` is told of a failure that a call of ours met, and looks at PostgreSQL at once."""
+        self.replica = replica
+        self.keeper = keeper
+        self.outage = outage
+        self.grace = grace
+        self.options = options
+        self.barred: StandfastError | None = None
+        self.replicator = Replicator(replica, replication, outage, options, alerts, self._lost, probe)
+        self._replication = replication
+        self._alerts = alerts
+        self._probe = probe
+        self._holdings: dict[Company, Holding] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unwritable: JournalUnwritable | None = None
+        self._skips_reported_at = 0.0
+        self._closing = False
+
+    # -- opening and releasing
+
+    async def open(self, company: Company, *, pair: bool = False) -> bytes | None:
+        """As the contract says; with PostgreSQL away, from the replica within the grace period. Takes at most
+        about `opening_patience_s` + `acquire_timeout_s` (a first download apart). `GraceExpired`,
+        `DatabaseUnavailable` where there is no replica to open from."""
+        await self.outage.wait_for(_DECIDED, self.options.opening_patience_s)
+        if self.barred is not None:
+            raise self.barred
+        holding = self._holdings.setdefault(company, Holding(company))
+        async with holding.lock:
+            holding.is_open = True
+            try:
+                creds = await self._opened(holding, pair=pair)
+            except BaseException:
+                holding.is_open = False
+                if not holding.pending:
+                    self._forget(holding)
+                raise
+            holding.identity = identity_key(creds) if creds is not None else None
+            self.replicator.wake(holding)
+            return creds
+
+    async def _opened(self, holding: Holding, *, pair: bool) -> bytes | None:
+        failure: StandfastError | None = self.outage.cause
+        if self.outage.state is not State.OUTAGE:
+            try:
+                return await self._claimed(holding, pair=pair)
+            except DatabaseUnavailable as error:
+                failure = error
+                self._probe(error)
+        return self._from_replica(holding, failure)
+
+    async def _claimed(self, holding: Holding, *, pair: bool) -> bytes | None:
+        sure = self.outage.state in _ANSWERING
+        timeout_s = self.options.acquire_timeout_s if sure else self.options.suspect_timeout_s
+        if not (holding.claimed and holding.is_ready) and not await self.keeper.acquire(
+            holding, create=pair, timeout_s=timeout_s
+        ):
+            raise CompanyUnknown(
+                f"company {holding.company!r} has no auth state and pairing was not asked for"
+            )
+        creds = self.replica.creds(holding.number)
+        if creds is None and not pair:
+            await self.keeper.give_back(holding)
+            raise CompanyUnknown(
+                f"company {holding.company!r} has no auth state and pairing was not asked for"
+            )
+        return creds
+
+    def _from_replica(self, holding: Holding, failure: StandfastError | None) -> bytes:
+        record = self.replica.record(holding.company)
+        if record is None or not record.complete or not record.has_creds:
+            raise self.grace.no_replica(holding.company, failure)
+        age_s = self.grace.age_s(record)
+        self.grace.check(holding.company, age_s, failure)
+        creds = self.replica.creds(record.number)
+        assert creds is not None
+        if not holding.is_ready:
+            holding.place(record.number, record.epoch, record.sequence, record.applied)
+        self._alerts.take(raised.cached_credentials(holding.company, age_s, failure))
+        return creds
+
+    def release(self, company: Company) -> None:
+        """The lease is given back once PostgreSQL has the journal; in an outage it stays, and so does the journal."""
+        holding = self._holdings.get(company)
+        if holding is not None:
+            holding.is_open = False
+            self._spawn(self._release(holding))
+
+    async def _release(self, holding: Holding) -> None:
+        self.replicator.hurry()
+        await self._drained(holding, self.options.release_timeout_s)
+        async with holding.lock:
+            if holding.is_open or self._holdings.get(holding.company) is not holding:
+                return
+            if (
+                holding.is_ready
+                and holding.claimed
+                and not holding.pending
+                and self.outage.state in _ANSWERING
+            ):
+                await self.keeper.give_back(holding)
+            if not holding.is_ready or not (holding.pending or holding.claimed):
+                self._forget(holding)
+
+    def _forget(self, holding: Holding) -> None:
+        if self._holdings.get(holding.company) is holding:
+            del self._holdings[holding.company]
+
+    # -- reading
+
+    async def load_creds(self, company: Company) -> bytes | None:
+        """The creds of a company that is open here; of another one what PostgreSQL says."""
+        holding = self._holdings.get(company)
+        if holding is not None and holding.is_ready:
+            return self.replica.creds(holding.number)
+        creds: bytes | None = None
+        async for rows in self._replication.stream(company):
+            creds = next((value for key_type, _, value in rows if key_type is None), creds)
+        return creds
+
+    async def get_keys(self, company: Company, key_type: str, ids: Sequence[str]) -> dict[str, bytes]:
+        holding = self._held(company)
+        try:
+            return self.replica.keys(holding.number, key_type, ids)
+        except AuthStateCorrupt:
+            await self._mended(holding)
+        return self.replica.keys(self._held(company).number, key_type, ids)
+
+    async def _mended(self, holding: Holding) -> None:
+        """Wait until a damaged replica of the company has been rebuilt from PostgreSQL."""
+        end = time.monotonic() + self.options.mending_patience_s
+        while not ((record := self.replica.record(holding.company)) and record.complete):
+            if time.monotonic() > end or self.outage.state is State.OUTAGE:
+                why = f": {self.outage.cause.message}" if self.outage.cause else ""
+                raise DatabaseUnavailable(
+                    f"the replica of {holding.company} was damaged, and PostgreSQL, from which it is rebuilt, is away{why}",
+                    cause="timeout",
+                )
+            await asyncio.sleep(_POLL_S)
+
+    def damaged(self, damage: Damage) -> None:
+        """A damaged file was replaced; what it no longer holds wholly is fetched from PostgreSQL."""
+        self._alerts.take(raised.replica_corrupt(damage))
+        for company in damage.companies:
+            holding = self._holdings.get(company)
+            if holding is not None:
+                holding.claimed = False
+                self._spawn(self.settle(holding))
+
+    # -- writing
+
+    async def set_keys(self, company: Company, batch: KeyBatch) -> None:
+        change = Change.of_keys(batch)
+        if change.key_count:
+            refuse_unstorable(change)
+            await self._write(self._held(company), change)
+
+    async def save_creds(self, company: Company, creds: bytes) -> None:
+        holding = self._held(company)
+        if holding.identity is None:
+            raise CompanyUnknown(f"{company} has no auth state")
+        if identity_key(creds) != holding.identity:
+            raise CompanyInUse(
+                f"{company} was paired anew: the stored identity is another one",
+                next_step="Stop this client; its creds are of a former pairing and must not be written back.",
+            )
+        change = Change(creds=creds)
+        refuse_unstorable(change)
+        await self._write(holding, change)
+
+    async def create_creds(self, company: Company, creds: bytes) -> None:
+        """The one write that needs PostgreSQL: only it can tell that there is no other identity."""
+        holding = self._held(company)
+        identity = identity_key(creds)
+        if holding.identity is not None:
+            raise CompanyInUse(
+                f"{company} has creds already",
+                next_step="Open it as it is; 'standfast sessions' shows its state.",
+            )
+        if self.outage.state not in _ANSWERING:
+            raise self.grace.no_replica(company, self.outage.cause)
+        change = Change(creds=creds)
+        refuse_unstorable(change)
+        async with holding.lock:
+            if not await self._drained(holding, self.options.release_timeout_s):
+                raise DatabaseUnavailable(
+                    f"PostgreSQL has not taken the earlier writes of {company}", cause="timeout"
+                )
+            sequence = holding.next_sequence()
+            await self._replication.create(company, holding.epoch, sequence, creds)
+            await self.replica.append(holding.number, sequence, change)
+            self.replica.applied(holding.number, sequence)
+            holding.advance(sequence)
+            holding.identity = identity
+
+    async def clear_keys(self, company: Company) -> int:
+        holding = self._held(company)
+        count = self.replica.everything(holding.number).key_count
+        await self._write(holding, Change(cleared=True))
+        return count
+
+    async def remove(self, company: Company) -> bool:
+        """Delete creds and keys here and in PostgreSQL. `CompanyInUse` while it is open, or held by another node."""
+        holding = self._holdings.setdefault(company, Holding(company))
+        async with holding.lock:
+            if holding.is_open:
+                raise CompanyInUse(f"{company} is open", next_step=f"Stop it first: standfast stop {company}")
+            try:
+                if not holding.claimed and not await self.keeper.acquire(holding, create=False):
+                    return False
+                await self._drained(holding, self.options.release_timeout_s)
+                existed = await self._replication.remove(company, holding.epoch, holding.next_sequence())
+                holding.advance(holding.sequence)
+                await self.keeper.give_back(holding)
+                await self.replica.forget(holding.number)
+                return existed
+            finally:
+                self._forget(holding)
+
+    def check_writable(self) -> None:
+        """Raises `JournalUnwritable` where a write could not be made durable just now: before anything is sent."""
+        if self._unwritable is not None:
+            raise self._unwritable
+
+    async def _write(self, holding: Holding, change: Change) -> None:
+        if self.options.read_only_cache and self.outage.state is State.OUTAGE:
+            self._skip(holding)
+            return
+        sequence = holding.next_sequence()
+        try:
+            await self.replica.append(holding.number, sequence, change)
+        except JournalUnwritable as error:
+            if holding.sequence == sequence:
+                holding.sequence -= 1
+            self.note_unwritable(error)
+            raise
+        if holding.fenced is not None:
+            # It lies in quarantine with the rest; to its writer it is not acknowledged.
+            raise holding.fenced
+        self.replicator.wake(holding)
+        if self.options.durability == "remote" and self.outage.state in _ANSWERING:
+            await self._remotely(holding, sequence)
+
+    async def _remotely(self, holding: Holding, sequence: int) -> None:
+        self.replicator.hurry()
+        reached = holding.reached(sequence)
+        away = asyncio.ensure_future(self.outage.wait_for({State.OUTAGE}))
+        waits: tuple[asyncio.Future[Any], ...] = (reached, away)
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if reached.done():
+                reached.result()
+        finally:
+            away.cancel()
+            reached.cancel()
+
+    def _skip(self, holding: Holding) -> None:
+        holding.skipped += 1
+        now = time.monotonic()
+        if now - self._skips_reported_at > _SKIP_REPORT_S:
+            self._skips_reported_at = now
+            self._alerts.take(raised.saves_skipped(holding.company, holding.skipped))
+
+    def note_unwritable(self, error: JournalUnwritable | None) -> None:
+        """Remember, and tell once, that the journal cannot be written; None: that it can again."""
+        if error is not None and self._unwritable is None:
+            self._alerts.take(raised.journal_unwritable(error))
+        elif error is None and self._unwritable is not None:
+            self._alerts.take(raised.journal_writable_again())
+        self._unwritable = error
+
+    def _held(self, company: Company) -> Holding:
+        holding = self._holdings.get(company)
+        if holding is None or not holding.is_open:
+            raise CompanyInUse(f"{company} is not open here", next_step="Call auth.open first.")
+        if holding.fenced is not None:
+            raise holding.fenced
+        return holding
+
+    # -- what others find out
+
+    async def _lost(self, holding: Holding, result: Delivered) -> None:
+        """PostgreSQL no longer takes this holding's epoch, or has gone back in time."""
+        holding.claimed = False
+        self._spawn(self.settle(holding))
+
+    async def settle(self, holding: Holding) -> None:
+        """Where the company is not, or no longer surely, claimed: ask PostgreSQL whose it is, and claim it, push to it,
+        or give it up."""
+        async with holding.lock:
+            if holding.claimed or holding.fenced is not None or not self.holds(holding.company):
+                return
+            is_pairing = holding.is_open and holding.identity is None
+            try:
+                if not await self.keeper.acquire(holding, create=is_pairing):
+                    await self.keeper.fence(holding, "its auth state was removed")
+            except CompanyInUse:
+                pass  # another node has it; the keeper has put the journal into quarantine
+            except DatabaseUnavailable as error:
+                self._probe(error)
+                holding.claimed = False
+            self.replicator.wake(holding)
+        if not holding.is_open:
+            await self._release(holding)
+
+    def holdings(self) -> list[Holding]:
+        """Every company that this process holds."""
+        return list(self._holdings.values())
+
+    def holds(self, company: Company) -> bool:
+        """Whether this process holds the company, open or not."""
+        return company in self._holdings
+
+    def note_failure(self, error: StandfastError) -> None:
+        """A call to PostgreSQL failed somewhere: it is looked at at once."""
+        self._probe(error)
+
+    def adopt(self, company: Company) -> Holding:
+        """A holding for a company whose journal was left by a former process; nobody has it open."""
+        return self._holdings.setdefault(company, Holding(company))
+
+    def dismiss(self, company: Company) -> None:
+        """Hold the company no longer; it is not open."""
+        self._holdings.pop(company, None)
+
+    async def _drained(self, holding: Holding, timeout_s: float) -> bool:
+        """Whether PostgreSQL has the whole journal, having waited for it while PostgreSQL answers."""
+        end = time.monotonic() + timeout_s
+        while holding.pending and holding.is_ready and holding.stuck is None:
+            if time.monotonic() > end or self.outage.state not in _ANSWERING:
+                return False
+            self.replicator.wake(holding)
+            await asyncio.sleep(_POLL_S)
+        return not holding.pending
+
+    async def close(self) -> None:
+        """Deliver what PostgreSQL takes within `close_timeout_s`, and give every lease back."""
+        self._closing = True
+        for holding in self.holdings():
+            self.release(holding.company)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self.options.close_timeout_s)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            expected = isinstance(error, DatabaseUnavailable | AuthStateCorrupt)
+            (log.warning if expected else log.error)(
+                "a vault's task failed", exc_info=None if expected else error
+            )
