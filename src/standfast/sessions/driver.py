@@ -85,6 +85,7 @@ class SessionDriver:
             self.refuse(session, error)
             return
         session.failures += 1
+        session.obstacle = error
         session.enter(State.CLOSED, error.message, error.next_step)
         host_is_there = self.host is not None and self.host.is_ready
         # A host that has gone is restarted, and that starts the session again.
@@ -98,6 +99,13 @@ class SessionDriver:
         session.enter(State.CLOSED, error.message, error.next_step)
         log.error("session not started", company=session.company, code=error.code, reason=error.message)
         self.tell(session)
+
+    def retry(self, session: Session) -> None:
+        """What kept it from being opened is over: launch it in its turn, if it is still to be connected."""
+        session.cancel_timer()
+        session.failures = 0
+        if session.wanted or session.pairing:
+            self.launch_later(session)
 
     def reconnect_later(self, session: Session) -> None:
         """Launch it after its backoff, if it is still to be connected."""

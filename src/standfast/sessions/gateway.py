@@ -20,7 +20,7 @@ import structlog
 
 from standfast.authstate.company import Company, company_id
 from standfast.authstate.store import AuthStore
-from standfast.errors import CompanyInUse, ProtocolError, StateDirectoryError
+from standfast.errors import CompanyInUse, ProtocolError, StandfastError, StateDirectoryError
 from standfast.sessions.wire import PROTOCOL_VERSION, Connection, Limits
 
 log = structlog.get_logger(__name__)
@@ -103,6 +103,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._holders: dict[Company, Connection] = {}
+        self._revoked: dict[Connection, dict[Company, StandfastError]] = {}
         self._releasing: set[asyncio.Task[None]] = set()
         self._hosts: HostPort | None = None
         self._operator: Mapping[str, OperatorMethod] = {}
@@ -168,6 +169,18 @@ class Gateway:
         holder = self._holders.get(company)
         return holder.role if holder else None
 
+    def revoke(self, company: Company, error: StandfastError) -> str | None:
+        """The company has another owner: whoever holds it loses it at once, is told `auth.lost`, and hears `error`
+        whenever it asks again. The role of who held it, or None."""
+        holder = self._holders.get(company)
+        if holder is None:
+            return None
+        if holder.is_open:
+            self._revoked.setdefault(holder, {})[company] = error
+        holder.notify("auth.lost", {"company": company, "error": error.as_wire()})
+        self._give_back(holder, company)
+        return holder.role
+
     def _connect(self) -> Connection:
         connection = Connection(self, self._limits)
         self._connections.add(connection)
@@ -200,6 +213,7 @@ class Gateway:
     def closed(self, connection: Connection) -> None:
         """Forget the connection; what it held is given back once its last request has been served."""
         self._connections.discard(connection)
+        self._revoked.pop(connection, None)
         if connection.is_serving:
             release = asyncio.get_running_loop().create_task(self._release_when_served(connection))
             self._releasing.add(release)
@@ -250,11 +264,17 @@ class Gateway:
     def _held(self, connection: Connection, company: str) -> Company:
         held = Company(company)
         if self._holders.get(held) is not connection:
+            self._refuse_revoked(connection, held)
             raise CompanyInUse(
                 f"this connection does not hold the company {company[:50]!r}",
                 next_step="Call auth.open first.",
             )
         return held
+
+    def _refuse_revoked(self, connection: Connection, company: Company) -> None:
+        error = self._revoked.get(connection, {}).get(company)
+        if error is not None:
+            raise error
 
     async def _open(self, connection: Connection, params: Opening) -> dict[str, Any]:
         company = company_id(params.company)
@@ -267,8 +287,10 @@ class Gateway:
             raise CompanyInUse(f"company {company!r} is held by another client (role {holder.role})")
         # Held before the first await: two openings at once must not both pass.
         self._holders[company] = connection
+        self._revoked.get(connection, {}).pop(company, None)
         try:
             creds = await self._store.open(company, pair=params.pair)
+            self._refuse_revoked(connection, company)
         except BaseException:
             if holder is None:
                 self._give_back(connection, company)

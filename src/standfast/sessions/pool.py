@@ -5,6 +5,7 @@ Invariant: a session that must not reconnect (replaced, logged out, stopped) is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,9 @@ import structlog
 
 from standfast.authstate.company import Company, company_id
 from standfast.errors import (
+    CompanyInUse,
     CompanyUnknown,
+    JournalUnwritable,
     PairingFailed,
     SendFailed,
     SessionNotOpen,
@@ -70,11 +73,19 @@ class SessionPool:
     """Start, stop, pair, send. It is the engine's listener: it hears what the host tells."""
 
     def __init__(
-        self, roster: Roster, bus: EventBus, backoff: Backoff | None = None, recent: Path | None = None
+        self,
+        roster: Roster,
+        bus: EventBus,
+        backoff: Backoff | None = None,
+        recent: Path | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`recent` is the directory in which it is kept which messages were handed over."""
+        """`recent` is the directory in which it is kept which messages were handed over. `check` is asked before
+        each send and raises where what the send changes could not be stored."""
         self._roster = roster
         self._recent = recent
+        self._check = check
+        self._retried_at = 0.0
         self._bus = bus
         self._driver = SessionDriver(bus, backoff)
         self._sessions: dict[Company, Session] = {}
@@ -168,16 +179,18 @@ class SessionPool:
         return session
 
     async def send_text(self, company: str, jid: str, text: str) -> dict[str, Any]:
-        """Send a text; {"message_id", "jid", "timestamp_s"}. `SessionNotOpen`, `SendFailed`."""
+        """Send a text; {"message_id", "jid", "timestamp_s"}. `SessionNotOpen`, `SendFailed`; `JournalUnwritable`
+        where nothing was sent because its keys could not be stored."""
         session = self._existing(company)
         if session.state is not State.OPEN:
             raise _not_open(session)
         if not text:
             raise UsageError("the text is empty", next_step="Give a text of at least one character.")
+        self._check()
         params = {"jid": jid, "content": {"text": text}}
         try:
             raw = await self._driver.request(session, "message.send", params, SEND_TIMEOUT_S)
-        except (SessionNotOpen, SendFailed, UsageError):
+        except (SessionNotOpen, SendFailed, UsageError, JournalUnwritable):
             raise
         except StandfastError as error:
             raise SendFailed(
@@ -186,6 +199,23 @@ class SessionPool:
         session.messages_sent += 1
         sent: dict[str, Any] = msgspec.json.decode(raw)
         return sent
+
+    def lost(self, company: Company, error: StandfastError) -> None:
+        """Another owner has the company: its session does not connect again by itself. The gateway tells the host,
+        which ends the socket."""
+        session = self._sessions.get(company)
+        if session is not None and session.is_active:
+            log.error("session lost", company=company, code=error.code, reason=error.message)
+            session.lost(error)
+            self._driver.tell(session)
+
+    def retry_now(self) -> int:
+        """PostgreSQL is back: try at once what waits because of it; how many sessions that is."""
+        self._retried_at = time.monotonic()
+        waiting = [one for one in self._sessions.values() if one.timer and one.waits_for_database]
+        for session in waiting:
+            self._driver.retry(session)
+        return len(waiting)
 
     async def close(self) -> None:
         """Stop driving sessions; the engine's shutdown ends their sockets."""
@@ -265,7 +295,9 @@ class SessionPool:
 
     def _take_error(self, session: Session, data: dict[str, Any]) -> None:
         error = from_wire(data.get("error") or {"message": data.get("message")})
-        if not error.retryable:
+        if error.retryable or _is_held_elsewhere(session, error):
+            session.hindered(error)
+        else:
             self._driver.refuse(session, error)
 
     def _take_closed(self, session: Session, data: dict[str, Any]) -> None:
@@ -275,13 +307,20 @@ class SessionPool:
         if follow is Next.RESTART:
             self._driver.relaunch(session)
         elif follow is Next.RECONNECT:
-            self._driver.reconnect_later(session)
+            self._reconnect(session)
         else:
             session.pairing = None
         if session.state is State.LOGGED_OUT:
             session.wanted = False
             self._driver.spawn(self._remember(session, self._roster.unlinked(session.company)))
         self._driver.tell(session)
+
+    def _reconnect(self, session: Session) -> None:
+        # An attempt that was under way when PostgreSQL came back must not wait for the next one's turn.
+        if session.waits_for_database and session.launched_at < self._retried_at:
+            self._driver.retry(session)
+        else:
+            self._driver.reconnect_later(session)
 
     async def _give_up(self, session: Session, reason: str) -> None:
         async with session.lock:
@@ -331,6 +370,11 @@ def _is_double(session: Session, kind: str, data: dict[str, Any]) -> bool:
     if kind == "message":
         return (data["message"]["chat"], data["message"]["id"]) in session.recent
     return kind == "undecryptable" and (data["chat"], data["message_id"]) in session.recent
+
+
+def _is_held_elsewhere(session: Session, error: StandfastError) -> bool:
+    """Whether another node holds the company that was to be opened: its lease ends with it, so this node stands by."""
+    return session.state is State.CONNECTING and isinstance(error, CompanyInUse) and "holder" in error.facts
 
 
 def _not_open(session: Session) -> SessionNotOpen:

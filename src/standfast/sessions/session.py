@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from standfast.authstate.company import Company
+from standfast.errors import DatabaseUnavailable, GraceExpired, StandfastError
 from standfast.sessions.recent import RecentMessages
 
 RESTART_REQUIRED = 515
@@ -68,6 +69,8 @@ class Session:
     status: int | None = None
     reason: str | None = None
     next_step: str | None = None
+    obstacle: StandfastError | None = field(default=None, repr=False)
+    launched_at: float = 0.0
     prompt: str | None = None
     prompt_ends_at: float = 0.0
     since: float = field(default_factory=time.monotonic)
@@ -86,6 +89,11 @@ class Session:
         """Whether the host holds a socket for it, or makes one."""
         return self.state in ACTIVE
 
+    @property
+    def waits_for_database(self) -> bool:
+        """Whether it could not be opened because PostgreSQL is away."""
+        return isinstance(self.obstacle, DatabaseUnavailable | GraceExpired)
+
     def enter(self, state: State, reason: str | None = None, next_step: str | None = None) -> None:
         if state is not self.state:
             self.since = time.monotonic()
@@ -97,9 +105,22 @@ class Session:
         """Begin a new generation and return it."""
         self.cancel_timer()
         self.generation += 1
-        self.status = None
+        self.status, self.obstacle = None, None
+        self.launched_at = time.monotonic()
         self.enter(State.CONNECTING)
         return self.generation
+
+    def hindered(self, error: StandfastError) -> None:
+        """What keeps the socket that is being made from being opened, for now."""
+        if self.state is State.CONNECTING:
+            self.obstacle = error
+
+    def lost(self, error: StandfastError) -> None:
+        """Another owner has the company: nothing follows by itself, as two owners would evict each other."""
+        self.cancel_timer()
+        self.pairing, self.obstacle = None, None
+        next_step = f"{error.next_step} Then 'standfast restart {self.company}' takes it back."
+        self.enter(State.REPLACED, error.message, next_step)
 
     def prompted(self, state: State, prompt: str, ttl_s: float) -> None:
         """A QR or a pairing code is to be shown for `ttl_s` seconds."""
@@ -113,7 +134,7 @@ class Session:
 
     def opened(self, jid: str | None, lid: str | None) -> None:
         self.jid, self.lid = jid or self.jid, lid or self.lid
-        self.pairing = None
+        self.pairing, self.obstacle = None, None
         self.enter(State.OPEN)
 
     def closed(self, status: int, reason: str, *, steady_s: float) -> Next:
@@ -152,7 +173,10 @@ class Session:
             )
             return Next.STOP
         self.failures += 1
-        self.enter(State.CLOSED, reason)
+        if self.obstacle is not None:
+            self.enter(State.CLOSED, self.obstacle.message, self.obstacle.next_step)
+        else:
+            self.enter(State.CLOSED, reason)
         return Next.RECONNECT
 
     def received(self, *, from_me: bool) -> None:
