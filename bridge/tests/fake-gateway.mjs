@@ -51,6 +51,13 @@ export class FakeGateway {
     return this.companies.get(name)
   }
 
+  /** Takes the company from who holds it, as a takeover by another node does. */
+  revoke(company, error) {
+    const holder = this.holders.get(company)
+    this.holders.delete(company)
+    holder.send({ method: 'auth.lost', params: { company, error: { message: error.message, ...error } } })
+  }
+
   /** The connected host; resolves once it has shaken hands. */
   async host(timeoutMs = 10_000) {
     return until(() => [...this.peers].find((peer) => peer.role === 'host'), 'a host', timeoutMs)

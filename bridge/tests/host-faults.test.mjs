@@ -131,6 +131,49 @@ test('a socket whose writes are refused for good is ended; one whose writes fail
   await w.event('anna', 'closed')
 })
 
+test('a company that was lost ends its socket at once: no logout, nothing written, nothing taken from the next owner', async (t) => {
+  const w = await pairOfCompanies(t)
+  await w.send('anna', BORIS, 'before')
+  await w.received('boris', ['before'])
+  const kept = [...w.gateway.company('boris').keys]
+  const { ms } = await elapsedMs(
+    Promise.all([
+      w.gateway.revoke('boris', refusal('company_in_use', 'the node other has taken it over')),
+      w.event('boris', 'closed'),
+    ]),
+  )
+  assert.ok(ms < 1_000, `${ms} ms`)
+  const { error } = await w.event('boris', 'error')
+  assert.deepEqual([error.code, error.message], ['company_in_use', 'the node other has taken it over'])
+  await w.send('anna', BORIS, 'for the next owner')
+  assert.deepEqual([...w.gateway.company('boris').keys], kept)
+  assert.deepEqual(w.texts('boris'), ['before'])
+  assert.ok(!w.gateway.holders.has('boris'))
+  await w.opened('boris')
+  assert.deepEqual(await w.received('boris', ['before', 'for the next owner']), ['before', 'for the next owner'])
+  await w.send('boris', ANNA, 'still the same device')
+  await w.received('anna', ['still the same device'])
+})
+
+test('a journal that cannot be written refuses sends at once and keeps what arrives until it can', async (t) => {
+  const w = await pairOfCompanies(t)
+  await w.send('anna', BORIS, 'hello')
+  await w.received('boris', ['hello'])
+  w.gateway.before = async (method, { company }) => {
+    if (method === 'keys.set' && company === 'boris') throw refusal('journal_unwritable', 'the disk is full', true)
+  }
+  await w.send('anna', BORIS, 'kept')
+  await w.event('boris', 'error')
+  const { ms } = await elapsedMs(assert.rejects(w.send('boris', ANNA, 'refused'), { code: 'journal_unwritable' }))
+  assert.ok(ms < 2_000, `${ms} ms`)
+  w.gateway.before = async () => {}
+  assert.deepEqual(await w.received('boris', ['hello', 'kept']), ['hello', 'kept'])
+  await w.send('boris', ANNA, 'answer')
+  await w.received('anna', ['answer'])
+  assert.deepEqual(w.texts('anna'), ['answer'])
+  assert.ok(!w.gateway.events.some((e) => e.kind === 'undecryptable'))
+})
+
 test('a failure that nobody expected ends the host with 70; phone numbers and keys stay out of what it says', async (t) => {
   const w = await world(t)
   await w.child.kill('SIGKILL')
