@@ -21,6 +21,7 @@ Row = tuple[int, int, int, float, int, bytes]
 Step = Callable[[sqlite3.Connection], Any]
 
 SLOW_S = 0.002
+_PAGE = 4096  # about what a changed row puts into the log, beside large values
 _WEIGHT = 0.2  # of the newest commit in the moving measure
 APPEND = "insert into journal (number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
 
@@ -53,19 +54,21 @@ class _Group:
     errand: Errand | None
     heavy: bool
     seconds: float = 0.0
+    size: int = 0
     error: Exception | None = None
 
 
 class Commits:
     """`errand_for(idle)` is asked before each commit (`idle`: nobody waits for it). `refuse` makes the error that
-    writers get of the one that SQLite gave; `succeeded` is told of each commit that did not fail."""
+    writers get of the one that SQLite gave; `succeeded` is told about how many
+    bytes each commit that did not fail has written; True asks for a checkpoint of the rest before the next one."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         errand_for: Callable[[bool], Errand | None],
         refuse: Callable[[Exception], Exception],
-        succeeded: Callable[[], None],
+        succeeded: Callable[[int], bool],
     ) -> None:
         self.seconds = 0.0  # moving measure of what a commit takes
         self._connection = connection
@@ -75,6 +78,7 @@ class Commits:
         self._waiting: list[_Write] = []
         self._heavy = False
         self._turn_due = False
+        self._checkpoint = False
         self._thread: ThreadPoolExecutor | None = None
         self._in_thread: asyncio.Future[None] | None = None
 
@@ -159,6 +163,9 @@ class Commits:
     def _commit(self, group: _Group) -> None:
         connection = self._connection
         try:
+            if self._checkpoint:
+                connection.execute("pragma wal_checkpoint(passive)").fetchone()
+            changed = connection.total_changes
             connection.execute("begin immediate")
             if group.errand is not None:
                 group.errand.run(connection)
@@ -169,6 +176,7 @@ class Commits:
                 _run_steps(connection, group.writes)
             began = time.perf_counter()
             connection.execute("commit")
+            group.size = _PAGE * (2 + connection.total_changes - changed) + sum(row[4] for row in rows)
             group.seconds = time.perf_counter() - began
         except Exception as error:  # noqa: BLE001 - whoever waits gets it, in words of ours
             group.error = error
@@ -190,7 +198,7 @@ class Commits:
                     write.future.set_result(write.result)
                 else:
                     write.future.set_exception(write.error)
-        self._succeeded()
+        self._checkpoint = self._succeeded(group.size)
 
     def _fail(self, group: _Group) -> None:
         assert group.error is not None

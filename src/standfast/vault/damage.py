@@ -5,11 +5,11 @@ Invariant: damage is never taken for an absence.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from standfast.authstate.company import Company
 from standfast.vault.cipher import Unreadable
@@ -19,6 +19,7 @@ _BROKEN = {11, 24, 26}  # SQLITE_CORRUPT, FORMAT, NOTADB
 _TABLE_MISSING = 1
 _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
+_NO_SALT = bytes(8)
 
 
 class LogTorn(Exception):
@@ -71,30 +72,31 @@ def torn_commits(connection: sqlite3.Connection, file: Path) -> int:
     One may be a commit that a power failure cut short: it was never acknowledged. More mean that acknowledged ones
     are unreadable: SQLite stops at the first damaged frame and says nothing. To be asked before anything is written."""
     page_bytes = connection.execute("pragma page_size").fetchone()[0]
-    connection.execute("select 1 from sqlite_schema limit 1").fetchone()  # reads the log
+    # How far it read is in the index beside the log, but closing that file would drop SQLite's locks on it.
+    _, readable, _ = connection.execute("pragma wal_checkpoint(passive)").fetchone()
     try:
-        with file.with_name(file.name + "-shm").open("rb") as index:
-            readable = struct.unpack_from("=I", index.read(20), 16)[0]
-        with file.with_name(file.name + "-wal").open("rb") as log:
-            return _commits_behind(log, readable, page_bytes)
-    except (FileNotFoundError, struct.error):
+        fd = os.open(file.with_name(file.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return 0
+    try:
+        return _commits_behind(fd, max(0, readable), page_bytes)
+    finally:
+        os.close(fd)
 
 
-def _commits_behind(log: BinaryIO, readable: int, page_bytes: int) -> int:
+def _commits_behind(log: int, readable: int, page_bytes: int) -> int:
     """A frame is a header (page, pages in the file if it ends a commit, salt, checksum) and a page. Each round of the
     log has a salt of its own, which tells its frames from older ones that were not overwritten yet."""
-    header = log.read(_WAL_HEADER_BYTES)
+    header = os.pread(log, _WAL_HEADER_BYTES, 0)
     salt = header[16:24] if readable or _is_whole(header) else None
-    commits, number = 0, readable
-    while True:
-        log.seek(_WAL_HEADER_BYTES + number * (_FRAME_HEADER_BYTES + page_bytes))
-        frame = log.read(_FRAME_HEADER_BYTES)
-        if len(frame) < _FRAME_HEADER_BYTES:
-            return commits
+    commits, at = 0, _WAL_HEADER_BYTES + readable * (_FRAME_HEADER_BYTES + page_bytes)
+    while len(frame := os.pread(log, _FRAME_HEADER_BYTES, at)) == _FRAME_HEADER_BYTES:
         salt = salt or frame[8:16]
-        commits += frame[8:16] == salt and frame[4:8] != bytes(4)
-        number += 1
+        if frame[8:16] != salt or salt == _NO_SALT:
+            break
+        commits += frame[4:8] != bytes(4)
+        at += _FRAME_HEADER_BYTES + page_bytes
+    return commits
 
 
 def _is_whole(header: bytes) -> bool:

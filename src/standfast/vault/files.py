@@ -18,9 +18,7 @@ from standfast.vault import schema
 from standfast.vault.cipher import Cipher, Unreadable, own_key, sync_directory
 
 CHECKPOINT_BYTES = 4 * 2**20
-_RESTART_BYTES = (
-    64 * 2**20
-)  # so large only where writers never pause: they are made to, for some milliseconds
+LOG_BYTES = 4 * CHECKPOINT_BYTES
 _SENTINEL = "standfast"
 _SUFFIXES = ("", "-wal", "-shm")
 _NOTE = "select note from notes where name = ?"
@@ -46,6 +44,7 @@ class VaultFile:
         self._reader: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._checkpoint: Future[None] | None = None
+        self._log_bytes = 0
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -74,6 +73,11 @@ class VaultFile:
         if self.note(self._connection, "sentinel") != _SENTINEL:
             raise Unreadable("the vault's file has no sentinel")
 
+    def begin_log(self) -> None:
+        """To be called once the file was opened, and its log read."""
+        self.put_note(self.connection, "opened", str(time.time()))
+        self._grow_log()
+
     def make_beside(self) -> sqlite3.Connection:
         """A new file with empty tables, which does not have the name yet."""
         self._remove_beside()
@@ -90,19 +94,36 @@ class VaultFile:
 
     def move_aside(self) -> Path:
         """Put the file, its log and index away; where they lie now."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        target = self.directory / f"damaged-{stamp}"
-        number = 1
-        while target.exists():
-            number += 1
-            target = self.directory / f"damaged-{stamp}-{number}"
-        target.mkdir(mode=0o700)
+        target = self._aside("damaged")
         # The log first: a file without its log would pass for whole.
         for suffix in reversed(_SUFFIXES):
             file = self.path.with_name(self.path.name + suffix)
             if file.exists():
                 file.replace(target / file.name)
         sync_directory(target)
+        return target
+
+    def copy_aside(self) -> Path:
+        """A copy of the file and what its log holds; where it lies. Its values are sealed under the same key."""
+        target = self._aside("former")
+        connection = schema.connect(self.path)
+        try:
+            connection.execute("vacuum into ?", (str(target / self.path.name),))
+        finally:
+            connection.close()
+        (target / self.path.name).chmod(0o600)
+        sync_directory(target)
+        return target
+
+    def _aside(self, kind: str) -> Path:
+        """A new directory for what is put away."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = self.directory / f"{kind}-{stamp}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self.directory / f"{kind}-{stamp}-{number}"
+        target.mkdir(mode=0o700)
         return target
 
     def note(self, connection: sqlite3.Connection, name: str) -> str | None:
@@ -121,15 +142,34 @@ class VaultFile:
         """What the file system has left for us."""
         return shutil.disk_usage(self.directory).free
 
-    def checkpoint_if_due(self) -> None:
-        """Carry the log into the file, in a thread, once it has grown."""
-        if self._checkpoint is not None and not self._checkpoint.done():
-            return
-        size = self._size("-wal")
-        if size >= CHECKPOINT_BYTES:
+    def wrote(self, size: int) -> bool:
+        """A commit of about `size` bytes was made. Carries the log into the file, in a thread, once it has grown;
+        True where that is done but for what was written meanwhile: then the writer is to carry the rest, so that the
+        log begins anew."""
+        self._log_bytes += size
+        if self._checkpoint is not None:
+            if not self._checkpoint.done():
+                return False
+            self._checkpoint = None
+            return True
+        if self._log_bytes >= CHECKPOINT_BYTES:
+            self._log_bytes = 0
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "vault-checkpoint")
-            self._checkpoint = self._thread.submit(_checkpoint, self.path, size >= _RESTART_BYTES)
+            self._checkpoint = self._thread.submit(_checkpoint, self.path)
+        return False
+
+    def _grow_log(self) -> None:
+        """Give the log its size at once: a commit that only overwrites costs half of one that lets the file grow.
+        SQLite reads no further than the frames that bear its checksums."""
+        fd = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            while size < LOG_BYTES:
+                size += os.pwrite(fd, bytes(min(2**20, LOG_BYTES - size)), size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Close what is open. The last one carries the log into the file."""
@@ -152,13 +192,11 @@ class VaultFile:
             self.beside.with_name(self.beside.name + suffix).unlink(missing_ok=True)
 
 
-def _checkpoint(path: Path, restart: bool) -> None:
+def _checkpoint(path: Path) -> None:
     try:
         connection = schema.connect(path)
         try:
             connection.execute("pragma wal_checkpoint(passive)").fetchone()
-            if restart:
-                connection.execute("pragma wal_checkpoint(restart)").fetchone()
         finally:
             connection.close()
     except sqlite3.Error:

@@ -87,6 +87,7 @@ class Replica(Reading):
         torn = torn_commits(file.connection, file.path)
         if torn > 1:
             raise LogTorn(torn)
+        file.begin_log()
         self._load()
         self._commits = Commits(file.connection, self._settling.errand, self._refuse, self._wrote)
         for account in self._accounts.values():
@@ -293,8 +294,9 @@ class Replica(Reading):
         self._refused = JournalUnwritable(f"a write to the vault's file failed: {describe(error)}")
         return JournalUnwritable(self._refused.message)
 
-    def _wrote(self) -> None:
+    def _wrote(self, size: int) -> bool:
         self._refused = None
+        return self._file.wrote(size)
 
     def _keep_ticking(self) -> None:
         if self._ticking is None:
@@ -309,7 +311,6 @@ class Replica(Reading):
             self._probe()
         if self._settling.is_due:
             self._commits.nudge()
-        self._file.checkpoint_if_due()
         if self._settling.is_active or self._refused is not None:
             self._keep_ticking()
 
@@ -346,6 +347,11 @@ class Replica(Reading):
     def _tell(self, damage: Damage) -> None:
         if self._on_damage is not None:
             self._on_damage(damage)
+
+    async def copy_aside(self) -> Path:
+        """Keep a copy of the whole file, as it is now, beside it; where it lies."""
+        self._writing()
+        return await asyncio.to_thread(self._file.copy_aside)
 
     async def verify(self) -> None:
         """Read the whole file, in a thread: its structure, every value, every batch. What is damaged is told to

@@ -10,6 +10,7 @@ from pathlib import Path
 
 VERSION = 1
 APPLICATION_ID = 0x53544656
+PAGE_BYTES = 4096
 CREDS = ("", "")  # where a company's creds lie among its keys; no key has an empty type
 _BUSY_TIMEOUT_S = 2.0
 _CACHE_KIB = 8 * 1024
@@ -57,6 +58,7 @@ def connect(file: Path, *, in_threads: bool = True) -> sqlite3.Connection:
         cached_statements=64,
     )
     try:
+        connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute("pragma journal_mode=wal")
         connection.execute("pragma synchronous=full")
         # Checkpoints are made beside the commits, in a thread of their own.
