@@ -333,6 +333,26 @@ async def test_a_stream_that_breaks_is_an_error_not_an_end(
             await state(Replication(away))
 
 
+async def test_a_stream_is_left_at_once_though_the_network_is_silent(
+    tcp_options: DatabaseOptions, database: Database, epoch: int
+) -> None:
+    """Nobody waits for a server to consent to being asked no more."""
+    keys: dict[str, bytes | None] = {str(n): b'"%b"' % (b"x" * 5000) for n in range(5000)}
+    await deliver(
+        Replication(database), Delivery(ACME, epoch, 1, 1, Change(creds=b"{}", keys={"session": keys}))
+    )
+    async with (
+        Proxy.before("127.0.0.1", tcp_options.port or 0) as proxy,
+        Database(replace(tcp_options, port=proxy.port)) as away,
+    ):
+        chunks = Replication(away).stream(ACME)
+        await anext(chunks)
+        proxy.flowing.clear()
+        async with asyncio.timeout(1):
+            await chunks.aclose()
+        proxy.flowing.set()
+
+
 async def test_absence_is_an_empty_stream(replication: Replication) -> None:
     assert await state(replication, THIRD) is None
 

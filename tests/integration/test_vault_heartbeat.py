@@ -61,10 +61,10 @@ class Beating:
 
 @contextlib.asynccontextmanager
 async def beating(
-    options: DatabaseOptions, directory: Path, *, interval_s: float = QUICK_S
+    options: DatabaseOptions, directory: Path, *, interval_s: float = QUICK_S, patient: bool = False
 ) -> AsyncIterator[Beating]:
-    """A node that is alive, and online already."""
-    async with Database(short(options)) as database:
+    """A node that is alive, and online already; `patient`: one attempt of its may take ten seconds."""
+    async with Database(options if patient else short(options)) as database:
         outage, told = OutageClock(), list[State]()
         outage.changed(told.append)
         confirmation = Confirmation(directory / f"confirmation-{uuid.uuid4()}", SystemClock())
@@ -125,17 +125,20 @@ async def test_a_server_that_refuses(node: Beating, proxy: Proxy) -> None:
 async def test_silent_outages(
     tcp_options: DatabaseOptions, proxy: Proxy, tmp_path: Path, own_server: EmbeddedServer
 ) -> None:
-    """A stopped server (SIGSTOP) and a network that swallows everything, at the pace of production."""
+    """A stopped server (SIGSTOP), and a network that swallows everything, at the pace of production; also where one
+    attempt takes long because several hosts are tried in turn."""
+    away = replace(tcp_options, port=proxy.port)
     async with (
-        beating(replace(tcp_options, port=proxy.port), tmp_path, interval_s=1.0) as swallowed,
+        beating(replace(away, statement_timeout_s=10.0), tmp_path, interval_s=1.0, patient=True) as waiting,
+        beating(away, tmp_path, interval_s=1.0) as swallowed,
         beating(own_server.options, tmp_path, interval_s=1.0) as stopped,
     ):
         proxy.flowing.clear()
         with suspended(own_server):
-            await asyncio.gather(*(each.becomes(State.OUTAGE) for each in (swallowed, stopped)))
-            assert swallowed.cause == stopped.cause == "timeout"
+            await asyncio.gather(*(each.becomes(State.OUTAGE) for each in (swallowed, stopped, waiting)))
+            assert swallowed.cause == stopped.cause == waiting.cause == "timeout"
         proxy.flowing.set()
-        await asyncio.gather(swallowed.returns(), stopped.returns())
+        await asyncio.gather(swallowed.returns(), stopped.returns(), waiting.returns())
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ async def test_a_suspicion_that_lasts_is_an_outage() -> None:
 async def test_many_failures_noticed_elsewhere_are_one_suspicion() -> None:
     """A hundred calls that broke together do not make an outage; the heartbeat decides."""
     clock, told = patient()
+    clock.failed(REFUSED)
     clock.succeeded()
     for _ in range(100):
         clock.suspect(REFUSED)

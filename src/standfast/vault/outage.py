@@ -102,7 +102,7 @@ class OutageClock:
         self._callbacks.append(callback)
 
     async def wait_for(self, states: Collection[State], timeout_s: float | None = None) -> bool:
-        """Whether the state was or became one of `states` within `timeout_s`, be it for a moment; None: without limit."""
+        """Whether the state was or became one of `states` within `timeout_s`, be it for a moment; None: no limit."""
         if self._state in states:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
