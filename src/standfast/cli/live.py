@@ -17,6 +17,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from standfast.cli.output import duration
+from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.sessions.events import Event
 from standfast.sessions.phone import masked
 
@@ -29,22 +31,15 @@ STATE_STYLES = {
     "replaced": "red",
     "logged_out": "red",
     "online": "green",
+    "suspect": "yellow",
+    "outage": "red",
+    "recovering": "cyan",
     "unavailable": "red",
 }
 _BARS = " ▁▂▃▄▅▆▇█"
 _CONVERSATION_LINES = 8
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: '4 s', '3 m 20 s', '2 h 05 m', '3 d 4 h'."""
-    s = int(seconds)
-    if s < 60:
-        return f"{s} s"
-    if s < 3600:
-        return f"{s // 60} m {s % 60:02d} s"
-    if s < 86400:
-        return f"{s // 3600} h {s % 3600 // 60:02d} m"
-    return f"{s // 86400} d {s % 86400 // 3600} h"
+_ALERT_LINES = 3
+_LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 def qr_lines(text: str) -> list[str]:
@@ -95,6 +90,7 @@ class LiveView:
         self.status: dict[str, Any] = {}
         self.prompts: dict[str, tuple[str, str, float]] = {}
         self.traffic = Traffic()
+        self.alerts: deque[tuple[float, str, str]] = deque(maxlen=_ALERT_LINES)
         self._show_qr = show_qr
 
     def take(self, event: Event) -> None:
@@ -104,13 +100,19 @@ class LiveView:
             value = str(event.data["qr" if event.kind == "qr" else "code"])
             ends = time.monotonic() + float(event.data.get("ttl_s", 20))
             self.prompts[event.company] = (event.kind, value, ends)
+        elif event.kind == "alert":
+            self.alerts.append((event.data["at"], event.data["level"], event.data["message"]))
         elif event.kind == "state" and event.data["state"] not in ("qr", "pairing"):
             self.prompts.pop(event.company, None)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self._prompts(console)
-        yield Group(self._head(), self._sessions(console.width), *self._advice(), self._facts(console.width))
-        if self.traffic.latest and console.height >= 20:
+        yield self._head()
+        yield from self._outage(console.width)
+        yield Group(self._sessions(console.width), *self._advice(), self._facts(console.width))
+        if self.alerts:
+            yield from self._alerts()
+        if self.traffic.latest and console.height >= 24:
             yield self._conversation()
         yield Text(" Ctrl-C ends it.", style="dim")
 
@@ -150,6 +152,29 @@ class LiveView:
         head.add_row(f" [bold]{service}[/]{mode}", f"up {duration(self.status.get('uptime_s', 0))} ")
         return head
 
+    def _outage(self, width: int) -> RenderResult:
+        """Before everything else: whoever is woken looks here first."""
+        lines = outage_lines(self.status)
+        if lines:
+            state = self.status["vault"]["state"]
+            yield Panel(
+                Group(*lines),
+                title=f"{state}",
+                title_align="left",
+                border_style=STATE_STYLES[state],
+                width=width,
+            )
+
+    def _alerts(self) -> RenderResult:
+        for at, level, message in self.alerts:
+            clock = time.strftime("%H:%M:%S", time.localtime(at))
+            yield Text.assemble(
+                (f" {clock} ", "dim"),
+                (message, _LEVEL_STYLES.get(level, "")),
+                overflow="ellipsis",
+                no_wrap=True,
+            )
+
     def _sessions(self, width: int) -> RenderableType:
         sessions = self.status.get("sessions", [])
         table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=True)
@@ -187,7 +212,8 @@ class LiveView:
     def _advice(self) -> list[RenderableType]:
         """What to do, for the first few sessions that need somebody."""
         needy = [row for row in self.status.get("sessions", []) if row["next_step"]]
-        return [Text(f" {row['company']}: {row['next_step']}", style="yellow") for row in needy[:3]]
+        lines = [Text(f" {row['company']}: {row['next_step']}", style="yellow") for row in needy[:3]]
+        return [*company_lines(self.status.get("vault") or {}), *lines]
 
     def _facts(self, width: int) -> RenderableType:
         database, host = self.status.get("database", {}), self.status.get("host", {})
@@ -206,6 +232,10 @@ class LiveView:
         if database.get("error"):
             line += f"  [red]{database['error']}[/]"
         facts.add_row(" database", line)
+        vault = self.status.get("vault")
+        if vault:
+            facts.add_row(" vault", vault_line(vault))
+            facts.add_row(" node", node_line(vault))
         if host:
             facts.add_row(
                 " host",

@@ -19,14 +19,16 @@ from rich.table import Table
 from rich.text import Text
 
 from standfast.cli.context import current_settings, run_async
-from standfast.cli.live import STATE_STYLES, duration, qr_lines
-from standfast.cli.output import JsonOption, print_json
+from standfast.cli.live import STATE_STYLES, qr_lines
+from standfast.cli.output import JsonOption, duration, print_json, size
+from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.errors import PairingFailed, UsageError
 from standfast.service.client import connect
 from standfast.sessions.events import Event
 from standfast.sessions.phone import masked
 
 PAIRING_TIMEOUT_S = 240.0
+_LEASE_STYLES = {"held": "green", "unclaimed": "yellow", "fenced": "red"}
 CompanyArgument = Annotated[str, typer.Argument(help="Company id: 1 to 50 letters, digits, '-' or '_'.")]
 
 
@@ -66,19 +68,55 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         return print_json(answer)
     console = Console()
+    for line in outage_lines(answer):
+        console.print(line, soft_wrap=True)
+    _print_facts(console, answer)
+    for line in company_lines(answer["vault"]):
+        console.print(line, soft_wrap=True)
+    _print_companies(console, answer["vault"]["companies"])
+    _print_sessions(console, answer["sessions"])
+    return None
+
+
+def _print_facts(console: Console, answer: dict[str, Any]) -> None:
     database, host = answer["database"], answer["host"]
     latency = f", {database['latency_ms']} ms" if database.get("latency_ms") is not None else ""
     facts = {
         "service": f"{answer['service']}, up {duration(answer['uptime_s'])}",
         "database": f"{database['state']}{latency}  {database.get('server') or database.get('error') or ''}",
+        "vault": vault_line(answer["vault"]),
+        "node": node_line(answer["vault"]),
         "host": f"pid {host['pid']}, {host['rss_mb']} MB, restarts {host['restarts']}",
         "gateway": answer["gateway"],
         "state": answer["state_dir"],
     }
     for name, fact in facts.items():
-        console.print(f"[dim]{name:<9}[/] {fact}", soft_wrap=True, highlight=False)
-    _print_sessions(console, answer["sessions"])
-    return None
+        console.print(Text(f"{name:<9} ", style="dim").append_text(_as_text(fact)), soft_wrap=True)
+
+
+def _as_text(fact: str | Text) -> Text:
+    return fact if isinstance(fact, Text) else Text(fact)
+
+
+def _print_companies(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Lease and replication of every company that is open here or has a journal."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("company", "lease", "epoch", "replica age", "journal", "lag"):
+        table.add_column(name, justify="left" if name in ("company", "lease") else "right")
+    for row in rows:
+        age, lag = row["replica_age_s"], row["lag_s"]
+        table.add_row(
+            row["company"],
+            Text(row["lease"], style=_LEASE_STYLES.get(row["lease"], "")),
+            str(row["epoch"]),
+            "" if age is None else duration(age),
+            f"{row['journal_batches']:,} ({size(row['journal_bytes'])})" if row["journal_batches"] else "0",
+            "" if lag is None else f"{lag * 1000:.0f} ms" if lag < 1 else duration(lag),
+        )
+    console.print(table)
+    console.print()
 
 
 def sessions(as_json: JsonOption = False) -> None:

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.live import Live
 
 from standfast.authstate.company import company_id
-from standfast.cli.live import LiveView, duration
-from standfast.errors import PairingFailed
+from standfast.cli.live import LiveView
+from standfast.cli.output import duration
+from standfast.errors import PairingFailed, StandfastError
 from standfast.logs import configure_logging
 from standfast.service.demo import Demo
 from standfast.service.operators import pairing_of
@@ -85,19 +86,43 @@ def _running(settings: Settings, mode: Mode, company: str) -> contextlib.Abstrac
 async def _with_whatsapp(settings: Settings, company: str) -> AsyncIterator[Service]:
     company_id(company)
     async with Service(settings) as service:
-        if not service.pool.sessions():
-            phone = settings.whatsapp_phone_number
-            by = pairing_of(
-                "code" if settings.use_pairing_code else "qr",
-                phone.get_secret_value() if phone else None,
-                settings.default_region,
-            )
-            try:
-                await service.pool.pair(company, by)
-            except PairingFailed as refused:
-                # It is paired and was stopped: no reason to keep everything else from running.
-                log.warning("nothing is started", reason=refused.message, next_step=refused.next_step)
-        yield service
+        if service.roster.asked:
+            await _pair_first(service, company)
+            yield service
+            return
+        later = asyncio.create_task(_pair_later(service, company))
+        try:
+            yield service
+        finally:
+            later.cancel()
+            await asyncio.wait({later})
+
+
+async def _pair_first(service: Service, company: str) -> None:
+    """Where no session is wanted, pair `company`."""
+    if service.pool.sessions() or await service.roster.wanted():
+        return
+    settings = service.settings
+    phone = settings.whatsapp_phone_number
+    by = pairing_of(
+        "code" if settings.use_pairing_code else "qr",
+        phone.get_secret_value() if phone else None,
+        settings.default_region,
+    )
+    try:
+        await service.pool.pair(company, by)
+    except PairingFailed as refused:
+        # It is paired and was stopped: no reason to keep everything else from running.
+        log.warning("nothing is started", reason=refused.message, next_step=refused.next_step)
+
+
+async def _pair_later(service: Service, company: str) -> None:
+    """The same, once PostgreSQL has answered: until then nobody knows what is wanted."""
+    await service.roster.was_asked.wait()
+    try:
+        await _pair_first(service, company)
+    except StandfastError as error:
+        log.warning("nothing is paired", reason=error.message, next_step=error.next_step)
 
 
 @contextlib.asynccontextmanager
@@ -167,4 +192,9 @@ def _line_of(event: Event) -> str | None:
         return f"{event.company}: {event.data['state']}{why}"
     if event.kind in ("qr", "pairing_code"):
         return f"{event.company}: waits to be paired; show it with: standfast pair {event.company}"
+    if event.kind == "alert":
+        next_step = event.data["facts"].get("next_step")
+        return f"{event.data['level']}: {event.data['message']}" + (
+            f" (next: {next_step})" if next_step else ""
+        )
     return None

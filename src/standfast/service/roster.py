@@ -43,16 +43,20 @@ _DECIDED = frozenset({State.ONLINE, State.RECOVERING, State.OUTAGE})
 
 
 class VaultRoster:
-    """See `standfast.sessions.pool.Roster`. `asked`: whether PostgreSQL has been read since the service began."""
+    """See `standfast.sessions.pool.Roster`. `was_asked`: PostgreSQL has been read since the service began."""
 
     def __init__(self, database: Database, vault: Vault, archive: Path) -> None:
-        self.asked = False
+        self.was_asked = asyncio.Event()
         self._database = database
         self._vault = vault
         self._store = PostgresAuthStore(database)
         self._archive = archive
         self._wishes: dict[Company, Wish] = {wish.company: wish for wish in vault.replica.wishes()}
         self._bringing = asyncio.Lock()
+
+    @property
+    def asked(self) -> bool:
+        return self.was_asked.is_set()
 
     async def wanted(self) -> list[Company]:
         await self._vault.outage.wait_for(_DECIDED, DECISION_PATIENCE_S)
@@ -108,7 +112,7 @@ class VaultRoster:
                 await _in_time(sessions_table.put(self._database, _row(wish)))
                 await self._settle(wish)
             rows = await _in_time(sessions_table.list_rows(self._database))
-            self.asked = True
+            self.was_asked.set()
             for row in rows:
                 await self._take(Wish(row.company, row.wanted, row.unlinked, dirty=False))
             for company in self._wishes.keys() - {row.company for row in rows}:

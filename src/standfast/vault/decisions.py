@@ -32,6 +32,7 @@ from standfast.vault import kept_change
 from standfast.vault.holding import Holding
 from standfast.vault.outage import State
 from standfast.vault.quarantine import Quarantined
+from standfast.vault.replica import Replica
 from standfast.vault.vault import Vault
 
 IDS_SHOWN = 20
@@ -66,7 +67,7 @@ class Decisions:
 
     def entries(self) -> list[dict[str, Any]]:
         """Every entry, oldest first, without keys."""
-        return [_summary(entry) for entry in self._vault.replica.quarantined()]
+        return entries_of(self._vault.replica)
 
     async def show(self, entry_id: int) -> dict[str, Any]:
         """One entry with its keys (ids masked), and how many of them PostgreSQL has just so, differently, or not at
@@ -205,6 +206,11 @@ class Decisions:
     def _place(self, name: str) -> Path:
         self._archive.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._archive / name
+
+
+def entries_of(replica: Replica) -> list[dict[str, Any]]:
+    """What `Decisions.entries` says, of a replica without its vault."""
+    return [_summary(entry) for entry in replica.quarantined()]
 
 
 def _refuse_open(holding: Holding) -> None:
