@@ -15,7 +15,6 @@ import structlog
 
 from standfast.authstate.company import Company, company_id
 from standfast.errors import (
-    CompanyInUse,
     CompanyUnknown,
     JournalUnwritable,
     PairingFailed,
@@ -295,7 +294,7 @@ class SessionPool:
 
     def _take_error(self, session: Session, data: dict[str, Any]) -> None:
         error = from_wire(data.get("error") or {"message": data.get("message")})
-        if error.retryable or _is_held_elsewhere(session, error):
+        if error.retryable:
             session.hindered(error)
         else:
             self._driver.refuse(session, error)
@@ -370,11 +369,6 @@ def _is_double(session: Session, kind: str, data: dict[str, Any]) -> bool:
     if kind == "message":
         return (data["message"]["chat"], data["message"]["id"]) in session.recent
     return kind == "undecryptable" and (data["chat"], data["message_id"]) in session.recent
-
-
-def _is_held_elsewhere(session: Session, error: StandfastError) -> bool:
-    """Whether another node holds the company that was to be opened: its lease ends with it, so this node stands by."""
-    return session.state is State.CONNECTING and isinstance(error, CompanyInUse) and "holder" in error.facts
 
 
 def _not_open(session: Session) -> SessionNotOpen:
