@@ -24,6 +24,8 @@ from benchmarks import drains, fleet, line, outage, restart, traces
 from benchmarks.bench import Bench, prepared
 from standfast import __version__
 
+PIPE_COLUMNS = 140
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -67,6 +69,11 @@ async def run(names: list[str], rounds: int, share: float, output: Path, console
         console.print(f"written to {path}", style="dim")
 
 
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS)
+
+
 def main() -> None:
     """Parse, measure, print tables and write JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -81,7 +88,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run(arguments.sections, arguments.rounds, arguments.share, arguments.output, Console()))
+    asyncio.run(run(arguments.sections, arguments.rounds, arguments.share, arguments.output, _console()))
 
 
 if __name__ == "__main__":

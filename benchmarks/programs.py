@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,22 @@ RUN_TIMEOUT_S = 240.0
 END_TIMEOUT_S = 10.0
 _LINE_LIMIT_BYTES = 16 * 1024 * 1024
 _HERE = Path(__file__).parent
+_SHOWN_BYTES = 4000
+
+
+class Remarks:
+    """What a process says on stderr: shown only where it fails, because outages are meant here, and loud."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+
+    def last(self) -> str:
+        end = self.file.seek(0, 2)
+        self.file.seek(max(0, end - _SHOWN_BYTES))
+        return self.file.read().decode("utf-8", "replace")
+
+    def close(self) -> None:
+        self.file.close()
 
 
 class Program:
@@ -28,6 +45,7 @@ class Program:
         self._argv = argv
         self._first_line = first_line
         self._process: asyncio.subprocess.Process | None = None
+        self._remarks = Remarks()
 
     @classmethod
     def node(cls, script: str, options: Mapping[str, Any]) -> Self:
@@ -49,6 +67,7 @@ class Program:
             *self._argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=self._remarks.file,
             limit=_LINE_LIMIT_BYTES,
             cwd=_HERE.parent,
         )
@@ -69,6 +88,7 @@ class Program:
         except TimeoutError:
             process.kill()
             await process.wait()
+        self._remarks.close()
 
     async def told(self, timeout_s: float = RUN_TIMEOUT_S) -> dict[str, Any]:
         """Its next line. Ends the run where the program failed or said nothing in time."""
@@ -79,9 +99,12 @@ class Program:
             async with asyncio.timeout(timeout_s):
                 line = await process.stdout.readline()
         except TimeoutError:
-            raise SystemExit(f"{self._name} said nothing for {timeout_s:g} s") from None
+            raise SystemExit(
+                f"{self._name} said nothing for {timeout_s:g} s\n{self._remarks.last()}"
+            ) from None
         if not line:
-            raise SystemExit(f"{self._name} failed with exit code {await process.wait()}; see above")
+            code = await process.wait()
+            raise SystemExit(f"{self._name} failed with exit code {code}\n{self._remarks.last()}")
         document: dict[str, Any] = json.loads(line)
         return document
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.programs import Program
+from benchmarks.programs import Program, Remarks
 from standfast.postgres.options import DatabaseOptions
 
 START_TIMEOUT_S = 60.0
@@ -40,6 +40,7 @@ async def service_on(
         "STANDFAST_LOG": "error",
         **(settings or {}),
     }
+    remarks = Remarks()
     process = await asyncio.create_subprocess_exec(
         *_profiled(),
         "-m",
@@ -49,13 +50,14 @@ async def service_on(
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
+        stderr=remarks.file,
     )
     socket = state_dir / "gateway.sock"
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             while not socket.exists():
                 if process.returncode is not None:
-                    raise SystemExit(f"the service did not start: exit code {process.returncode}")
+                    raise SystemExit(f"the service ended with {process.returncode}\n{remarks.last()}")
                 await asyncio.sleep(0.01)
         yield Running(socket, process.pid)
     finally:
@@ -63,6 +65,7 @@ async def service_on(
             process.terminate()
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
+        remarks.close()
 
 
 def gateway_on(state_dir: Path, options: DatabaseOptions) -> contextlib.AbstractAsyncContextManager[Running]:
