@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
+from standfast.authstate.change import Change
 from standfast.authstate.company import company_id
 from standfast.errors import DatabaseRejected, DatabaseUnavailable
 from standfast.postgres import sessions_table
 from standfast.postgres.embedded import EmbeddedServer
+from standfast.postgres.leases import Leases
 from standfast.postgres.migrations import migrate
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
+from standfast.postgres.replication import Delivered, Delivery, Replication
 from standfast.postgres.statistics import statistics
 from standfast.postgres.store import PostgresAuthStore
 from tests.support import made_up_creds
@@ -126,6 +131,19 @@ async def test_a_bots_tables_are_adopted_with_their_rows(bare_database: Database
     assert json.loads(loaded)["nextPreKeyId"] == 77
     found_statistics = await statistics(bare_database, ACME)
     assert found_statistics.keys_by_type == {"session": 2, "pre-key": 1}
+    await deliver_and_read_back(bare_database)
+
+
+async def deliver_and_read_back(database: Database) -> None:
+    """What a node does with a company of a bot's: all of it is replaced, then read."""
+    got = await Leases(database).acquire(ACME, str(uuid.UUID(int=1)), 0)
+    replication = Replication(database)
+    change = Change(creds=made_up_creds(), keys={"session": {"2.0": None, "3.0": b"[3]"}})
+    delivery = Delivery(ACME, got.epoch, got.sequence + 1, got.sequence + 1, change)
+    assert await replication.deliver([delivery]) == [Delivered("applied", got.sequence + 1)]
+    async with aclosing(replication.stream(ACME)) as chunks:
+        rows = {(row[0], row[1]): json.loads(row[2]) async for chunk in chunks for row in chunk}
+    assert rows == {(None, None): json.loads(made_up_creds()), ("session", "3.0"): [3], ("pre-key", "1"): {}}
 
 
 async def test_adoption_adds_only_what_is_missing(bare_database: Database) -> None:

@@ -27,12 +27,14 @@ _HEARTBEAT = Statement(
     returning revision, (select id::text from standfast_identity), (select instance::text from former)
     """,
 )
-# The companies first: whoever takes one over locks in that order too.
+# The companies first and in their order: whoever takes one over, or delivers changes, locks in that order too.
 _LEAVE = Statement(
     "node.leave",
     """
     with ours as (select node from standfast_nodes where node = $1::uuid and instance = $2::uuid),
-    freed as (update standfast_writers w set node = null from ours where w.node = ours.node returning 1)
+    locked as (select company_id from standfast_writers where node in (select node from ours)
+               order by company_id for update),
+    freed as (update standfast_writers w set node = null from locked where w.company_id = locked.company_id returning 1)
     update standfast_nodes n set alive_until = now() from ours
     where n.node = ours.node and (select count(*) from freed) >= 0
     """,

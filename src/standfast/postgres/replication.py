@@ -27,12 +27,11 @@ _DELIVER = Statement(
 )
 _CREATE = Statement("creds.create", "select standfast_create_creds($1, $2, $3, $4)")
 _REMOVE = Statement("company.remove", "select standfast_remove($1, $2, $3)")
-_SLOWEST_LINK_BYTES_S = 100_000
+_SLOWEST_LINK_BYTES_S = 100_000  # what is slower than this is an outage
 _CALL_BYTES = 1_000_000
 _CALL_KEYS = 2_000
 _CALL_COMPANIES = 100
 _CALLS_AT_ONCE = 3
-_LARGE_BYTES = 4_000_000
 _FENCED = "SF001"
 _EXISTS = "SF003"
 _ITS_OWN = frozenset({"55P03", "40P01"})  # its row is locked by somebody: that is no outage
@@ -72,7 +71,7 @@ class Replication:
         that one's result and stops no other; `DatabaseUnavailable` is raised for all, some of which may have been
         applied. The deadline grows with the size, for slow links."""
         results: dict[Company, Delivered | StandfastError] = {}
-        turns = asyncio.Semaphore(_CALLS_AT_ONCE)
+        turns = asyncio.Semaphore(min(_CALLS_AT_ONCE, self._database.options.max_connections))
 
         async def run(call: list[Delivery]) -> None:
             async with turns:
@@ -132,12 +131,12 @@ class Replication:
         size_bytes = sum(delivery.change.size for delivery in call)
         transfer_s = size_bytes / _SLOWEST_LINK_BYTES_S
         params = _columns(call)
-        if size_bytes <= _LARGE_BYTES:
+        limit_s = self._database.options.statement_timeout_s
+        if transfer_s <= limit_s / 2:
             rows = await self._database.fetch(_DELIVER, params, retry=False, transfer_s=transfer_s)
         else:
-            # The server's own limit for a statement is made for small ones; in a transaction it can be raised.
-            limit_s = self._database.options.statement_timeout_s + transfer_s
-            async with self._database.transaction(_DELIVER.name, limit_s) as connection:
+            # The server counts the time in which parameters arrive too, and in a transaction its limit can be raised.
+            async with self._database.transaction(_DELIVER.name, limit_s + transfer_s) as connection:
                 rows = await (await connection.execute(_DELIVER.sql, params)).fetchall()
         return {
             delivery.company: Delivered(outcome, sequence)
