@@ -154,11 +154,15 @@ def closed_port() -> int:
 
 
 async def test_up_with_a_server_that_does_not_answer(home: Home) -> None:
-    """4, naming the server without its password."""
+    """It starts, says that nothing can open yet and what to do, naming the server without its password, and waits."""
     url = f"postgresql://bot:hush@127.0.0.1:{closed_port()}/wa"
-    ran = await home("up", "--gateway-only", DATABASE_URL=url)
-    told(ran, 4, "127.0.0.1", "Start PostgreSQL")
-    assert "hush" not in ran.err
+    process = home.start("up", "--gateway-only", DATABASE_URL=url)
+    await process.says("no session can open yet")
+    await process.says("gateway:")
+    assert "127.0.0.1" in process.text()
+    assert "Start PostgreSQL" in process.text()
+    assert "hush" not in process.text()
+    assert await process.end() < 5
     assert home.remains() == []
 
 

@@ -229,7 +229,7 @@ class LiveView:
         line = f"[{STATE_STYLES.get(state, 'yellow')}]● {state}[/]  {database.get('server', 'PostgreSQL')}"
         if database.get("latency_ms") is not None:
             line += f", {database['latency_ms']:.1f} ms"
-        if database.get("error"):
+        if database.get("error") and not outage_lines(self.status):
             line += f"  [red]{database['error']}[/]"
         facts.add_row(" database", line)
         vault = self.status.get("vault")

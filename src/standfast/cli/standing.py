@@ -6,6 +6,7 @@ what is wrong, the second that sessions stand or which do not, the last what to 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +34,10 @@ def _suspect(vault: dict[str, Any], _sessions: list[dict[str, Any]]) -> Iterator
 def _outage(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Iterator[Text]:
     cause = vault.get("cause") or {}
     away_s = vault.get("outage_s") or vault.get("since_s", 0)
+    began = time.strftime("%H:%M:%S", time.localtime(time.time() - away_s))
     yield Text(
-        f"PostgreSQL is away since {duration(away_s)}: {cause.get('message', 'no answer')}", style="bold red"
+        f"PostgreSQL has been away for {duration(away_s)}, since {began}: {cause.get('message', 'no answer')}",
+        style="bold red",
     )
     yield _sessions_line(vault, sessions)
     yield _grace_line(vault)
@@ -51,8 +54,9 @@ def _sessions_line(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Tex
             return Text(f"Nothing is open here; {kept}.")
         return Text(f"{_counted(clients, 'company', 'companies')} open here go on; {kept}.", style="green")
     if standing == len(wanted):
-        all_ = "The session stands" if standing == 1 else f"All {standing} sessions stand"
-        return Text(f"{all_}: messages go on both ways; {kept}.", style="green")
+        return Text(
+            f"{standing} of {standing} sessions stand: messages go on both ways; {kept}.", style="green"
+        )
     return Text(
         f"{standing} of {len(wanted)} sessions stand; {kept}. Those that do not are below.", style="yellow"
     )
@@ -104,7 +108,7 @@ def vault_line(vault: dict[str, Any]) -> Text:
     """The vault in one line: state, journal, replica, quarantine."""
     state = str(vault.get("state", "unknown"))
     line = Text.assemble((f"● {state}", STATE_STYLES.get(state, "yellow")))
-    line.append(f" for {duration(vault.get('since_s', 0))}", style="dim")
+    line.append(f" for {duration(vault.get('outage_s') or vault.get('since_s', 0))}", style="dim")
     journal, replica = vault.get("journal", {}), vault.get("replica", {})
     waiting = journal.get("batches", 0)
     line.append(
