@@ -87,6 +87,7 @@ class Account:
     held: bool = False
     confirmed: str | None = None
     released_at: float | None = None
+    has_creds: bool | None = None  # None: nobody has looked yet
     trimmed: int = 0
     batches: int = 0
     journal_bytes: int = 0
@@ -137,6 +138,7 @@ class Account:
                 self._put((key_type, key_id), value, sequence)
         if change.creds is not None:
             self._put(CREDS, change.creds, sequence)
+            self.has_creds = True
 
     def _put(self, place: Place, value: bytes | None, sequence: int) -> None:
         former = self.fresh.pop(place, None)
@@ -150,6 +152,7 @@ class Account:
         self.fresh.clear()
         self.fresh_bytes = 0
         self.complete = True
+        self.has_creds = None
         self.applied = self.settled = sequence
         self.sequence = max(self.sequence, sequence)
         self.taken = max(self.taken, sequence)

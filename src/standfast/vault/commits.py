@@ -22,7 +22,8 @@ Step = Callable[[sqlite3.Connection], Any]
 
 SLOW_S = 0.002
 _PAGE = 4096  # about what a changed row puts into the log, beside large values
-_WEIGHT = 0.2  # of the newest commit in the moving measure
+_WEIGHT = 0.1  # of the newest commit in the moving measure
+_STALL_S = 0.01  # a longer one weighs no more: a single stall says little of the next commit
 APPEND = "insert into journal (number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
 
 
@@ -79,6 +80,7 @@ class Commits:
         self._heavy = False
         self._turn_due = False
         self._checkpoint = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for the running one costs a system call
         self._thread: ThreadPoolExecutor | None = None
         self._in_thread: asyncio.Future[None] | None = None
 
@@ -89,7 +91,7 @@ class Commits:
 
     def append(self, row: Row, done: Callable[[], None]) -> asyncio.Future[None]:
         """Add a row to the journal; `done` runs on the loop once it is durable, before the future resolves."""
-        future = asyncio.get_running_loop().create_future()
+        future = (self._loop or self._find_loop()).create_future()
         self._waiting.append(_Write(future, row, None, done))
         if not self._turn_due:
             self._schedule()
@@ -100,7 +102,7 @@ class Commits:
     ) -> asyncio.Future[Any]:
         """Run `step` inside the next transaction; the future is what it returns. Where it raises, it alone is undone.
         With `heavy` the commit is made in a thread."""
-        future = asyncio.get_running_loop().create_future()
+        future = (self._loop or self._find_loop()).create_future()
         self._waiting.append(_Write(future, None, step, done))
         self._heavy = self._heavy or heavy
         if not self._turn_due:
@@ -126,7 +128,11 @@ class Commits:
     def _schedule(self) -> None:
         self._turn_due = True
         # One turn later: by then every task that this turn woke has asked for what it wants to write.
-        asyncio.get_running_loop().call_soon(self._turn)
+        (self._loop or self._find_loop()).call_soon(self._turn)
+
+    def _find_loop(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _turn(self) -> None:
         if self._in_thread is not None:
@@ -170,8 +176,8 @@ class Commits:
             if group.errand is not None:
                 group.errand.run(connection)
             rows = [write.row for write in group.writes if write.row is not None]
-            if rows:
-                connection.executemany(APPEND, rows)
+            for row in rows:
+                connection.execute(APPEND, row)
             if len(rows) != len(group.writes):
                 _run_steps(connection, group.writes)
             began = time.perf_counter()
@@ -187,7 +193,7 @@ class Commits:
             self._fail(group)
             return
         if not group.heavy:
-            self.seconds += _WEIGHT * (group.seconds - self.seconds)
+            self.seconds += _WEIGHT * (min(group.seconds, _STALL_S) - self.seconds)
         if group.errand is not None:
             group.errand.done()
         for write in group.writes:

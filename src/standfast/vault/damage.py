@@ -63,7 +63,9 @@ def describe(error: Exception) -> str:
         return "a value does not match its seal: changed on disk, or sealed under another key"
     if isinstance(error, SchemaUnknown | LogTorn):
         return str(error)
-    return f"SQLite: {error}"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)
 
 
 def torn_commits(connection: sqlite3.Connection, file: Path) -> int:

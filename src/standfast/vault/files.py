@@ -140,7 +140,10 @@ class VaultFile:
 
     def free_bytes(self) -> int:
         """What the file system has left for us."""
-        return shutil.disk_usage(self.directory).free
+        try:
+            return shutil.disk_usage(self.directory).free
+        except OSError as error:
+            raise JournalUnwritable(f"{self.directory} cannot be looked at: {error.strerror}") from error
 
     def wrote(self, size: int) -> bool:
         """A commit of about `size` bytes was made. Carries the log into the file, in a thread, once it has grown;

@@ -106,13 +106,10 @@ class Reading:
         return None if account is None else account.record(self._has_creds(account))
 
     def _has_creds(self, account: Account) -> bool:
-        fresh = account.fresh.get(CREDS)
-        if fresh is not None:
-            return fresh[0] is not None
-        try:
-            return bool(self._reading.execute(_VALUE, (account.number, *CREDS)).fetchall())
-        except UNREADABLE as error:
-            self._unreadable(error, account)
+        if account.has_creds is None:
+            found = self._read(lambda c: c.execute(_VALUE, (account.number, *CREDS)).fetchall())
+            account.has_creds = bool(found)
+        return account.has_creds
 
     def quarantined(self) -> list[Quarantined]:
         """What lies in quarantine, oldest first."""

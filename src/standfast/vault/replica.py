@@ -87,7 +87,13 @@ class Replica(Reading):
         torn = torn_commits(file.connection, file.path)
         if torn > 1:
             raise LogTorn(torn)
-        file.begin_log()
+        try:
+            file.begin_log()
+        except (OSError, sqlite3.Error) as error:
+            if is_damage(error):
+                raise
+            # What is there can still be read; whether it can be written is tried again every second.
+            self._refused = JournalUnwritable(f"the vault's file cannot be written: {describe(error)}")
         self._load()
         self._commits = Commits(file.connection, self._settling.errand, self._refuse, self._wrote)
         for account in self._accounts.values():
@@ -165,7 +171,7 @@ class Replica(Reading):
             companies.amend(connection, self._cipher, account, complete=False)
 
         def done() -> None:
-            account.complete = False
+            account.complete, account.has_creds = False, None
 
         account.complete = False
         await self._run(step, done, heavy=True)
