@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -21,18 +23,19 @@ from tests.e2e.processes import Home, make_home
 from tests.support import Proxy
 
 OUTAGE_S = 6.0
+ROOT = Path(__file__).parents[2]
 
 
 class Talk:
     """Both companies write to each other, some messages a second, until told to end."""
 
-    def __init__(self, line: Line, interval_s: float = 0.1) -> None:
-        self.line, self.interval_s = line, interval_s
+    def __init__(self, line: Line, verb: str = "says", interval_s: float = 0.1) -> None:
+        self.line, self.verb, self.interval_s = line, verb, interval_s
         self.accepted: dict[str, list[str]] = {"acme": [], "bolt": []}
         self.refused = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Talk:
+    async def __aenter__(self) -> Self:
         pairs = (("acme", "bolt"), ("bolt", "acme"))
         self._tasks = [asyncio.create_task(self._talk(*pair)) for pair in pairs]
         return self
@@ -46,7 +49,7 @@ class Talk:
         number = 0
         while True:
             number += 1
-            text = f"{sender} says {number}"
+            text = f"{sender} {self.verb} {number}"
             try:
                 await asyncio.shield(self._send(sender, receiver, text))
             except StandfastError:
@@ -57,14 +60,16 @@ class Talk:
         await self.line.send(sender, receiver, text)
         self.accepted[sender].append(text)
 
+    async def _received(self, receiver: str, sent: set[str]) -> None:
+        def missing() -> set[str]:
+            return sent - set(self.line.texts(receiver))
+
+        await until(lambda: not missing(), lambda: f"missing: {sorted(missing())}")
+
     async def arrived(self) -> None:
         """Everything that was accepted has arrived, once."""
         for sender, receiver in (("acme", "bolt"), ("bolt", "acme")):
-            sent = set(self.accepted[sender])
-            await until(
-                lambda sent=sent, receiver=receiver: sent <= set(self.line.texts(receiver)),
-                lambda sent=sent, receiver=receiver: f"{sorted(sent - set(self.line.texts(receiver)))}",
-            )
+            await self._received(receiver, set(self.accepted[sender]))
             doubles = [text for text, times in Counter(self.line.texts(receiver)).items() if times > 1]
             assert not doubles
 
@@ -116,7 +121,7 @@ async def test_a_restart_in_an_outage(proxied_line: Line, proxy: Proxy) -> None:
     await line.restart()
     for company in ("acme", "bolt"):
         await line.state(company, State.OPEN)
-    async with Talk(line) as again:
+    async with Talk(line, "repeats") as again:
         await until(lambda: len(again.accepted["bolt"]) > 5, "a chat")
     await again.arrived()
 
@@ -144,7 +149,7 @@ async def test_postgres_restored_to_an_older_copy(pair_of: Line, database: Datab
     for company in ("acme", "bolt"):
         await line.state(company, State.OPEN)
     retries = await line.retries()
-    async with Talk(line) as again:
+    async with Talk(line, "repeats") as again:
         await until(lambda: len(again.accepted["bolt"]) > 5, "a chat")
     await again.arrived()
     assert await line.retries() == retries
@@ -161,12 +166,12 @@ async def test_a_second_node_takes_over(
         DATABASE_URL=database_options.to_conninfo(),
         STANDFAST_DURABILITY="remote",
         STANDFAST_LEASE_TTL_MS="5000",
-        **simulator.host_environment(),
+        PYTHONPATH=str(ROOT),
     )
     try:
         first = await _paired_in(home.state.path, simulator, database_options, settings)
         second.phones = first.phones
-        accepted, heard = await _chat_until_killed(home, first.phones)
+        accepted, heard = await _chat_until_killed(home, simulator, first.phones)
         await second.start()
         for company in ("acme", "bolt"):
             await second.state(company, State.OPEN, timeout_s=25)
@@ -197,18 +202,19 @@ async def _paired_in(
 
 
 async def _chat_until_killed(
-    home: Home, phones: dict[str, str]
+    home: Home, simulator: Simulator, phones: dict[str, str]
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
     """Which texts the node in `home` accepted and which it handed over, until SIGKILL ended it."""
-    process = home.start("up")
+    program = [sys.executable, "-m", "tests.e2e.service_process", json.dumps(simulator.host_environment())]
+    process = home.run(program, {})
     accepted: dict[str, list[str]] = {"acme": [], "bolt": []}
     heard: list[tuple[str, str]] = []
-    await process.until(home.state.gateway_socket.exists, "a gateway")
+    await process.says("running")
     async with connect(home.state.gateway_socket) as client:
 
         async def listen() -> None:
             async for message in client.messages():
-                heard.append((message.company, message.text or ""))
+                heard.append((message.company, message.text or ""))  # noqa: PERF401 - kept when it is cut short
 
         async def talk(sender: str, receiver: str) -> None:
             for number in range(10_000):

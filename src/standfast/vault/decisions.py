@@ -123,7 +123,7 @@ class Decisions:
                 next_step="Apply it once PostgreSQL is back; until then it stays in quarantine.",
                 cause="timeout",
             )
-        holding = self._vault.adopt(company)
+        holding = self._vault.held.adopt(company)
         _refuse_open(holding)
         try:
             async with holding.lock:

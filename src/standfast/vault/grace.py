@@ -40,7 +40,7 @@ class Grace:
         known = f"{age_s:.0f} s ago" if age_s is not None and age_s != float("inf") else "at an unknown time"
         why = f" ({failure.message})" if failure else ""
         raise GraceExpired(
-            f"PostgreSQL is away{why} and last confirmed {company} {known}, more than the grace period of {self.limit_s:g} s",
+            f"PostgreSQL is away{why}; it confirmed {company} {known}: past the grace period of {self.limit_s:g} s",
             age_s=None if age_s is None or age_s == float("inf") else round(age_s, 1),
             limit_s=self.limit_s,
         )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from standfast.alert import AlertSink, LoggedAlerts
 from standfast.authstate.company import Company
-from standfast.postgres.leases import Leases
 from standfast.errors import StandfastError
+from standfast.postgres.leases import Leases
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication

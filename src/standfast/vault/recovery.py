@@ -56,20 +56,20 @@ class Recovery:
         bound = self._vault.replica.database
         if bound in (None, heartbeat.database):
             self._foreign, self._foreign_told = None, False
-            self._vault.barred = None
+            self._vault.held.barred = None
             if bound is None:
                 self._unbound = heartbeat.database
                 self._wake.set()
             return
         self._foreign = heartbeat.database
-        self._vault.barred = DatabaseRejected(
+        self._vault.held.barred = DatabaseRejected(
             "PostgreSQL answers at this address, but it is another database than the one that this node's replica "
             "belongs to; nothing is read from it or written to it",
-            next_step="Correct DATABASE_URL (or POSTGRES_*); if this database is meant, stop all sessions of this node or restart it.",
+            next_step="Correct DATABASE_URL (or POSTGRES_*); if this one is meant, restart this node.",
             cause="foreign_database",
         )
         self._wake.set()
-        raise self._vault.barred
+        raise self._vault.held.barred
 
     def _changed(self, _state: State) -> None:
         outage = self._vault.outage
@@ -114,8 +114,9 @@ class Recovery:
             return
         copy = await vault.replica.copy_aside() if records else None
         for record in records:
-            await vault.keeper.fence(vault.adopt(record.company), "the node belongs to another database now")
-            vault.dismiss(record.company)
+            holding = vault.held.adopt(record.company)
+            await vault.keeper.fence(holding, "the node belongs to another database now")
+            vault.held.dismiss(holding)
         await vault.replica.bind(database)
         self._foreign = None
         if records:
@@ -144,15 +145,17 @@ class Recovery:
         open_ones = {holding.company: holding for holding in vault.holdings()}
         for record in vault.replica.companies():
             if record.company not in open_ones and (record.journal_batches or record.company in lost):
-                open_ones[record.company] = vault.adopt(record.company)
-        doubtful = [holding for holding in open_ones.values() if not holding.claimed or holding.company in lost]
+                open_ones[record.company] = vault.held.adopt(record.company)
+        doubtful = [
+            holding for holding in open_ones.values() if not holding.claimed or holding.company in lost
+        ]
         for holding in doubtful:
             holding.claimed = False
         pacing = asyncio.Semaphore(SETTLING_AT_ONCE)
 
         async def settle(holding: Holding) -> None:
             async with pacing:
-                await vault.settle(holding)
+                await vault.held.settle(holding)
 
         await asyncio.gather(*(settle(holding) for holding in doubtful))
         if any(not h.claimed and h.is_ready for h in vault.holdings()):

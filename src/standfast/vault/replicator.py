@@ -70,7 +70,7 @@ class Replicator:
         outage: OutageClock,
         options: VaultOptions,
         alerts: AlertSink,
-        on_lost: Callable[[Holding, Delivered], Awaitable[None]],
+        on_lost: Callable[[Holding], Awaitable[None]],
         on_failure: Callable[[StandfastError], None],
     ) -> None:
         self.carried = Carried()
@@ -169,7 +169,7 @@ class Replicator:
             elif result.outcome in ("applied", "partly"):
                 self._confirmed(holding, delivery, result)
             else:
-                await self._on_lost(holding, result)
+                await self._on_lost(holding)
 
     def _confirmed(self, holding: Holding, delivery: Delivery, result: Delivered) -> None:
         self.carried.batches += max(0, result.sequence - holding.applied)

@@ -17,11 +17,13 @@ def status_of(vault: Vault) -> dict[str, Any]:
     """JSON-able; ages and lags in seconds. `companies` lists those that are open here or have a journal."""
     outage, grace, replica = vault.outage, vault.grace, vault.replica
     records = replica.companies()
+    holdings = {holding.company: holding for holding in vault.holdings()}
     cause = outage.cause
     return {
         "node": {"id": replica.node, "name": vault.options.node_name},
         "state": outage.state.value,
         "since_s": round(outage.since_s(), 1),
+        "outage_s": _rounded(outage.outage_s()),
         "cause": cause and {"code": cause.code, "message": cause.message, "next_step": cause.next_step},
         "confirmed_s": _rounded(grace.node_age_s()),
         "grace_s": None if grace.is_unlimited else grace.limit_s,
@@ -41,13 +43,9 @@ def status_of(vault: Vault) -> dict[str, Any]:
         "companies": [
             _company(vault, record, holding)
             for record in records
-            if (holding := _holding(vault, record)) is not None or record.journal_batches
+            if (holding := holdings.get(record.company)) is not None or record.journal_batches
         ],
     }
-
-
-def _holding(vault: Vault, record: Record) -> Holding | None:
-    return next((h for h in vault.holdings() if h.company == record.company), None)
 
 
 def _company(vault: Vault, record: Record, holding: Holding | None) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Upkeep:
             try:
                 self._look_at_grace()
                 self._look_at_file()
+                self._vault.held.release_idle()
                 if time.monotonic() - swept_at >= self._vault.options.sweep_interval_s:
                     swept_at = time.monotonic()
                     await self.sweep()
@@ -84,7 +85,9 @@ class Upkeep:
                 await replica.compact(record.number)
             self._look_at_growth(record)
         idle = [
-            r for r in records if not r.held and not r.journal_batches and not self._vault.holds(r.company)
+            r
+            for r in records
+            if not r.held and not r.journal_batches and self._vault.held.get(r.company) is None
         ]
         for record in idle:
             if self._is_dead(record.company):

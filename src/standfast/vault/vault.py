@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -27,21 +27,19 @@ from standfast.errors import (
     JournalUnwritable,
     StandfastError,
 )
-from standfast.postgres.replication import Delivered, Replication
+from standfast.postgres.replication import Replication
 from standfast.vault import alerts as raised
 from standfast.vault.damage import Damage
 from standfast.vault.grace import Grace
 from standfast.vault.holding import Holding
+from standfast.vault.holdings import ANSWERING, Holdings
 from standfast.vault.lease import LeaseKeeper
 from standfast.vault.options import VaultOptions
 from standfast.vault.outage import OutageClock, State
 from standfast.vault.replica import Replica
-from standfast.vault.replicator import Replicator
 from standfast.vault.storable import refuse_unstorable
 
 log = structlog.get_logger(__name__)
-_ANSWERING = frozenset({State.ONLINE, State.RECOVERING})
-_DECIDED = frozenset({State.ONLINE, State.RECOVERING, State.OUTAGE})
 _SKIP_REPORT_S = 60.0
 _POLL_S = 0.01
 
@@ -60,118 +58,39 @@ class Vault:
         alerts: AlertSink,
         probe: Callable[[StandfastError], None],
     ) -> None:
-        """`probe` is told of a failure that a call of ours met, and looks at PostgreSQL at once."""
+        """`probe` is told of a failure that a call to PostgreSQL met, and looks at it at once."""
         self.replica = replica
         self.keeper = keeper
         self.outage = outage
         self.grace = grace
         self.options = options
-        self.barred: StandfastError | None = None
-        self.replicator = Replicator(replica, replication, outage, options, alerts, self._lost, probe)
+        self.note_failure = probe
+        self.held = Holdings(replica, replication, keeper, outage, grace, options, alerts, probe)
+        self.replicator = self.held.replicator
         self._replication = replication
         self._alerts = alerts
-        self._probe = probe
-        self._holdings: dict[Company, Holding] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._unwritable: JournalUnwritable | None = None
         self._skips_reported_at = 0.0
-        self._closing = False
 
-    # -- opening and releasing
+    def holdings(self) -> list[Holding]:
+        """Every company that this process holds."""
+        return self.held.all()
 
     async def open(self, company: Company, *, pair: bool = False) -> bytes | None:
         """As the contract says; with PostgreSQL away, from the replica within the grace period. Takes at most
         about `opening_patience_s` + `acquire_timeout_s` (a first download apart). `GraceExpired`,
         `DatabaseUnavailable` where there is no replica to open from."""
-        await self.outage.wait_for(_DECIDED, self.options.opening_patience_s)
-        if self.barred is not None:
-            raise self.barred
-        holding = self._holdings.setdefault(company, Holding(company))
-        async with holding.lock:
-            holding.is_open = True
-            try:
-                creds = await self._opened(holding, pair=pair)
-            except BaseException:
-                holding.is_open = False
-                if not holding.pending:
-                    self._forget(holding)
-                raise
-            holding.identity = identity_key(creds) if creds is not None else None
-            self.replicator.wake(holding)
-            return creds
-
-    async def _opened(self, holding: Holding, *, pair: bool) -> bytes | None:
-        failure: StandfastError | None = self.outage.cause
-        if self.outage.state is not State.OUTAGE:
-            try:
-                return await self._claimed(holding, pair=pair)
-            except DatabaseUnavailable as error:
-                failure = error
-                self._probe(error)
-        return self._from_replica(holding, failure)
-
-    async def _claimed(self, holding: Holding, *, pair: bool) -> bytes | None:
-        sure = self.outage.state in _ANSWERING
-        timeout_s = self.options.acquire_timeout_s if sure else self.options.suspect_timeout_s
-        if not (holding.claimed and holding.is_ready) and not await self.keeper.acquire(
-            holding, create=pair, timeout_s=timeout_s
-        ):
-            raise CompanyUnknown(
-                f"company {holding.company!r} has no auth state and pairing was not asked for"
-            )
-        creds = self.replica.creds(holding.number)
-        if creds is None and not pair:
-            await self.keeper.give_back(holding)
-            raise CompanyUnknown(
-                f"company {holding.company!r} has no auth state and pairing was not asked for"
-            )
-        return creds
-
-    def _from_replica(self, holding: Holding, failure: StandfastError | None) -> bytes:
-        record = self.replica.record(holding.company)
-        if record is None or not record.complete or not record.has_creds:
-            raise self.grace.no_replica(holding.company, failure)
-        age_s = self.grace.age_s(record)
-        self.grace.check(holding.company, age_s, failure)
-        creds = self.replica.creds(record.number)
-        assert creds is not None
-        if not holding.is_ready:
-            holding.place(record.number, record.epoch, record.sequence, record.applied)
-        self._alerts.take(raised.cached_credentials(holding.company, age_s, failure))
-        return creds
+        return await self.held.open(company, pair=pair)
 
     def release(self, company: Company) -> None:
         """The lease is given back once PostgreSQL has the journal; in an outage it stays, and so does the journal."""
-        holding = self._holdings.get(company)
-        if holding is not None:
-            holding.is_open = False
-            self._spawn(self._release(holding))
-
-    async def _release(self, holding: Holding) -> None:
-        self.replicator.hurry()
-        await self._drained(holding, self.options.release_timeout_s)
-        async with holding.lock:
-            if holding.is_open or self._holdings.get(holding.company) is not holding:
-                return
-            if (
-                holding.is_ready
-                and holding.claimed
-                and not holding.pending
-                and self.outage.state in _ANSWERING
-            ):
-                await self.keeper.give_back(holding)
-            if not holding.is_ready or not (holding.pending or holding.claimed):
-                self._forget(holding)
-
-    def _forget(self, holding: Holding) -> None:
-        if self._holdings.get(holding.company) is holding:
-            del self._holdings[holding.company]
+        self.held.release(company)
 
     # -- reading
 
     async def load_creds(self, company: Company) -> bytes | None:
         """The creds of a company that is open here; of another one what PostgreSQL says."""
-        holding = self._holdings.get(company)
+        holding = self.held.get(company)
         if holding is not None and holding.is_ready:
             return self.replica.creds(holding.number)
         creds: bytes | None = None
@@ -194,7 +113,7 @@ class Vault:
             if time.monotonic() > end or self.outage.state is State.OUTAGE:
                 why = f": {self.outage.cause.message}" if self.outage.cause else ""
                 raise DatabaseUnavailable(
-                    f"the replica of {holding.company} was damaged, and PostgreSQL, from which it is rebuilt, is away{why}",
+                    f"the replica of {holding.company} was damaged, and PostgreSQL is away{why}",
                     cause="timeout",
                 )
             await asyncio.sleep(_POLL_S)
@@ -203,10 +122,7 @@ class Vault:
         """A damaged file was replaced; what it no longer holds wholly is fetched from PostgreSQL."""
         self._alerts.take(raised.replica_corrupt(damage))
         for company in damage.companies:
-            holding = self._holdings.get(company)
-            if holding is not None:
-                holding.claimed = False
-                self._spawn(self.settle(holding))
+            self.held.unsettle(company)
 
     # -- writing
 
@@ -238,12 +154,12 @@ class Vault:
                 f"{company} has creds already",
                 next_step="Open it as it is; 'standfast sessions' shows its state.",
             )
-        if self.outage.state not in _ANSWERING:
+        if self.outage.state not in ANSWERING:
             raise self.grace.no_replica(company, self.outage.cause)
         change = Change(creds=creds)
         refuse_unstorable(change)
         async with holding.lock:
-            if not await self._drained(holding, self.options.release_timeout_s):
+            if not await self.held.drained(holding, self.options.release_timeout_s):
                 raise DatabaseUnavailable(
                     f"PostgreSQL has not taken the earlier writes of {company}", cause="timeout"
                 )
@@ -262,21 +178,20 @@ class Vault:
 
     async def remove(self, company: Company) -> bool:
         """Delete creds and keys here and in PostgreSQL. `CompanyInUse` while it is open, or held by another node."""
-        holding = self._holdings.setdefault(company, Holding(company))
-        async with holding.lock:
+        async with self.held.locked(company) as holding:
             if holding.is_open:
                 raise CompanyInUse(f"{company} is open", next_step=f"Stop it first: standfast stop {company}")
             try:
                 if not holding.claimed and not await self.keeper.acquire(holding, create=False):
                     return False
-                await self._drained(holding, self.options.release_timeout_s)
+                await self.held.drained(holding, self.options.release_timeout_s)
                 existed = await self._replication.remove(company, holding.epoch, holding.next_sequence())
                 holding.advance(holding.sequence)
                 await self.keeper.give_back(holding)
                 await self.replica.forget(holding.number)
                 return existed
             finally:
-                self._forget(holding)
+                self.held.dismiss(holding)
 
     def check_writable(self) -> None:
         """Raises `JournalUnwritable` where a write could not be made durable just now: before anything is sent."""
@@ -299,7 +214,7 @@ class Vault:
             # It lies in quarantine with the rest; to its writer it is not acknowledged.
             raise holding.fenced
         self.replicator.wake(holding)
-        if self.options.durability == "remote" and self.outage.state in _ANSWERING:
+        if self.options.durability == "remote" and self.outage.state in ANSWERING:
             await self._remotely(holding, sequence)
 
     async def _remotely(self, holding: Holding, sequence: int) -> None:
@@ -331,89 +246,13 @@ class Vault:
         self._unwritable = error
 
     def _held(self, company: Company) -> Holding:
-        holding = self._holdings.get(company)
+        holding = self.held.get(company)
         if holding is None or not holding.is_open:
             raise CompanyInUse(f"{company} is not open here", next_step="Call auth.open first.")
         if holding.fenced is not None:
             raise holding.fenced
         return holding
 
-    # -- what others find out
-
-    async def _lost(self, holding: Holding, result: Delivered) -> None:
-        """PostgreSQL no longer takes this holding's epoch, or has gone back in time."""
-        holding.claimed = False
-        self._spawn(self.settle(holding))
-
-    async def settle(self, holding: Holding) -> None:
-        """Where the company is not, or no longer surely, claimed: ask PostgreSQL whose it is, and claim it, push to it,
-        or give it up."""
-        async with holding.lock:
-            if holding.claimed or holding.fenced is not None or not self.holds(holding.company):
-                return
-            is_pairing = holding.is_open and holding.identity is None
-            try:
-                if not await self.keeper.acquire(holding, create=is_pairing):
-                    await self.keeper.fence(holding, "its auth state was removed")
-            except CompanyInUse:
-                pass  # another node has it; the keeper has put the journal into quarantine
-            except DatabaseUnavailable as error:
-                self._probe(error)
-                holding.claimed = False
-            self.replicator.wake(holding)
-        if not holding.is_open:
-            await self._release(holding)
-
-    def holdings(self) -> list[Holding]:
-        """Every company that this process holds."""
-        return list(self._holdings.values())
-
-    def holds(self, company: Company) -> bool:
-        """Whether this process holds the company, open or not."""
-        return company in self._holdings
-
-    def note_failure(self, error: StandfastError) -> None:
-        """A call to PostgreSQL failed somewhere: it is looked at at once."""
-        self._probe(error)
-
-    def adopt(self, company: Company) -> Holding:
-        """A holding for a company whose journal was left by a former process; nobody has it open."""
-        return self._holdings.setdefault(company, Holding(company))
-
-    def dismiss(self, company: Company) -> None:
-        """Hold the company no longer; it is not open."""
-        self._holdings.pop(company, None)
-
-    async def _drained(self, holding: Holding, timeout_s: float) -> bool:
-        """Whether PostgreSQL has the whole journal, having waited for it while PostgreSQL answers."""
-        end = time.monotonic() + timeout_s
-        while holding.pending and holding.is_ready and holding.stuck is None:
-            if time.monotonic() > end or self.outage.state not in _ANSWERING:
-                return False
-            self.replicator.wake(holding)
-            await asyncio.sleep(_POLL_S)
-        return not holding.pending
-
     async def close(self) -> None:
         """Deliver what PostgreSQL takes within `close_timeout_s`, and give every lease back."""
-        self._closing = True
-        for holding in self.holdings():
-            self.release(holding.company)
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=self.options.close_timeout_s)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            expected = isinstance(error, DatabaseUnavailable | AuthStateCorrupt)
-            (log.warning if expected else log.error)(
-                "a vault's task failed", exc_info=None if expected else error
-            )
+        await self.held.close()
