@@ -33,6 +33,7 @@ class DatabaseFollower:
         self._schema = schema
         self._pool = pool
         self._changed = asyncio.Event()
+        self._anew = False
         vault.outage.changed(self._note)
         schema.on_ready = self._schema_ready
 
@@ -43,7 +44,9 @@ class DatabaseFollower:
         self._changed.set()
 
     def _schema_ready(self) -> None:
-        """An outage whose cause was a missing table is over: look at once."""
+        """What failed for want of a table may work now: look at once, and start again what is wanted."""
+        self._anew = True
+        self._changed.set()
         cause = self._vault.outage.cause
         if self._vault.outage.state is State.OUTAGE and cause is not None:
             self._vault.note_failure(cause)
@@ -66,10 +69,11 @@ class DatabaseFollower:
                 await asyncio.sleep(RETRY_S)
 
     async def _back(self) -> None:
-        first = not self._roster.asked
+        anew = self._anew or not self._roster.asked
         await self._roster.bring()
+        self._anew = False
         if self._pool is None:
             return
-        if first:
+        if anew:
             await self._pool.start_wanted()
         self._pool.retry_now()

@@ -32,6 +32,8 @@ class SchemaKeeper:
         self._needed = asyncio.Event()
         self._needed.set()
         self._told: str | None = None
+        self._tried = asyncio.Event()
+        self._words = alarms.running_from_replica
 
     async def attempt(self) -> StandfastError | None:
         """Bring the tables up once; why that failed, or None."""
@@ -39,10 +41,21 @@ class SchemaKeeper:
             await migrate(self._database)
         except StandfastError as error:
             return error
+        finally:
+            self._tried.set()
         self.is_ready = True
-        self._told = None
+        self._told, self._words = None, alarms.schema_refused
         self._needed.clear()
         return None
+
+    async def tried_within(self, patience_s: float) -> bool:
+        """Whether the first attempt has ended, well or not, within that time."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._tried.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def doubt(self, cause: StandfastError | None) -> None:
         """Look again if what PostgreSQL failed with is that a table or function is missing."""
@@ -76,4 +89,4 @@ class SchemaKeeper:
         """An unreachable PostgreSQL is the outage clock's news; a refusal is told once."""
         if not isinstance(error, DatabaseUnavailable) and error.message != self._told:
             self._told = error.message
-            self._alerts.take(alarms.schema_refused(error))
+            self._alerts.take(self._words(error))

@@ -122,12 +122,14 @@ class Service:
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._stack.callback(self.pool.release)
-        for work in (self._schema.run(), self._board.run(), self._follower.run(), self._takeover.run()):
+        for work in (self._board.run(), self._follower.run(), self._takeover.run()):
             self._spawn(work)
         if not self.options.gateway_only:
             await self.engine.start()
             self._stack.push_async_callback(self.engine.stop)
             self._stack.push_async_callback(self.pool.close)
+            # The tables of a database that is there may just be being made.
+            await self._schema.tried_within(START_PATIENCE_S)
             await self.pool.start_wanted()
 
     async def _open_vault(self) -> None:
@@ -159,21 +161,15 @@ class Service:
             )
         )
         self._vault_is_open = True
-        has_replica = any(record.complete for record in self.vault.replica.companies())
-        if not is_fresh:
-            failure = failure or await self._attempted(START_PATIENCE_S if has_replica else None)
-            if not has_replica:
-                self._refuse(failure, own)
-        if failure is not None:
-            alert = alarms.running_from_replica if has_replica else alarms.nothing_opens_yet
-            self.alerts.take(alert(failure))
-
-    async def _attempted(self, patience_s: float | None) -> StandfastError | None:
-        try:
-            async with asyncio.timeout(patience_s):
-                return await self._schema.attempt()
-        except TimeoutError:
-            return None  # slow, or away: the schema keeper goes on with it, and the outage clock tells
+        if any(record.complete for record in self.vault.replica.companies()):
+            if failure is not None:
+                self.alerts.take(alarms.running_from_replica(failure))
+        else:
+            failure = failure or (None if self._schema.is_ready else await self._schema.attempt())
+            self._refuse(failure, own)
+            if failure is not None:
+                self.alerts.take(alarms.nothing_opens_yet(failure))
+        self._spawn(self._schema.run())
 
     def _refuse(self, failure: StandfastError | None, own: OwnDatabase) -> None:
         """With nothing to run from, only what passes by itself is worth waiting for."""
