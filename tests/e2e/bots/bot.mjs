@@ -46,6 +46,11 @@ function onMessage({ key, message }) {
   if (text && !key.fromMe) tell({ event: 'message', text, id: key.id })
 }
 
+function onLost(error) {
+  tell({ event: 'lost', code: error.code, message: error.message })
+  socket.end(error)
+}
+
 const commands = {
   send: async ({ to, text }) => {
     const message = await socket.sendMessage(to, { text })
@@ -70,7 +75,7 @@ async function obey(line) {
 }
 
 try {
-  store = await stores[name](...args)
+  store = await stores[name](args, onLost)
 } catch (error) {
   tell({ event: 'refused', code: error.code, message: error.message, next_step: error.nextStep })
   process.exit(1)

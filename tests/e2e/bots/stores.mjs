@@ -9,8 +9,8 @@ import { useStandfastAuthState } from '../../../bridge/auth-state.mjs'
 import { BufferJSON, initAuthCreds, useMultiFileAuthState } from '../../../bridge/node_modules/baileys/lib/index.js'
 
 export const stores = {
-  files: (directory) => useMultiFileAuthState(directory),
-  standfast: (company, pair) => useStandfastAuthState({ company, pair: pair === 'pair' }),
+  files: ([directory]) => useMultiFileAuthState(directory),
+  standfast: ([company, pair], onLost) => useStandfastAuthState({ company, pair: pair === 'pair', onLost }),
   memory: async () => inMemory(),
 }
 
