@@ -9,9 +9,11 @@ import pytest
 
 from standfast.postgres.pool import Statement
 from standfast.sessions.session import State
+from standfast.vault.outage import State as Outage
 from tests.e2e.bot import Bot
-from tests.e2e.conftest import Line
+from tests.e2e.conftest import Line, until
 from tests.e2e.processes import Home, make_home
+from tests.support import Proxy
 
 COMPANIES = Statement("test.companies", "select company_id from whatsapp_auth")
 
@@ -77,6 +79,32 @@ async def test_a_bot_goes_on_when_the_service_is_restarted_under_it(
     assert bot.events("closed") == []
     assert len(bot.texts()) == 2
     await bot.end()
+
+
+async def test_a_bot_goes_on_when_the_service_comes_back_without_postgresql(
+    proxied_line: Line, proxy: Proxy, new_phone: Callable[[], str]
+) -> None:
+    """The restarted service opens its company from the replica, and the chat goes on into PostgreSQL's return."""
+    line, phone = proxied_line, new_phone()
+    home = make_home(STANDFAST_STATE_DIR=str(line.settings.state_dir))
+    try:
+        await line.pair("peer", new_phone())
+        bot = Bot(home, line.simulator, "standfast", "acme", "pair")
+        await bot.pair(phone)
+        await chat(line, bot, phone, "before")
+        await proxy.close()
+        await line.restart()
+        await line.state("peer", State.OPEN)
+        await chat(line, bot, phone, "during")
+        await proxy.listen()
+        await until(lambda: line.service.vault.outage.state is Outage.ONLINE, "PostgreSQL is back")
+        await chat(line, bot, phone, "after")
+        assert bot.events("closed") == []
+        assert bot.events("lost") == []
+        assert len(bot.texts()) == 3
+        await bot.end()
+    finally:
+        home.clear()
 
 
 async def test_two_bots_on_one_company_are_one_too_many(
