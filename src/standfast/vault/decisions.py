@@ -123,15 +123,14 @@ class Decisions:
                 next_step="Apply it once PostgreSQL is back; until then it stays in quarantine.",
                 cause="timeout",
             )
-        holding = self._vault.held.adopt(company)
-        _refuse_open(holding)
-        try:
-            async with holding.lock:
-                _refuse_open(holding)
+        if self._vault.held.barred is not None:
+            raise self._vault.held.barred
+        async with self._vault.held.locked(company) as holding:
+            _refuse_open(holding)
+            try:
                 archive = await self._replaced(holding, change)
                 await self._write(holding, change)
-        finally:
-            if not holding.is_open:
+            finally:
                 self._vault.release(company)
         return Decided(company, batches, change.key_count, archive)
 
