@@ -11,7 +11,9 @@ import pytest
 
 from standfast.errors import DatabaseUnavailable
 from standfast.postgres.options import DatabaseOptions
+from standfast.service.vault import vault_directory
 from standfast.sessions.session import Pairing, State
+from standfast.vault.replica import Replica
 from tests.e2e.conftest import Line, until
 from tests.support import Proxy
 
@@ -19,16 +21,18 @@ from tests.support import Proxy
 async def test_no_new_identity_while_the_creds_cannot_be_read(
     proxied_line: Line, proxy: Proxy, tcp_options: DatabaseOptions, new_phone: Callable[[], str]
 ) -> None:
-    """Started without PostgreSQL, a paired company shows no QR and waits; with it back it opens as who it was."""
+    """Started without PostgreSQL and without a replica, a paired company shows no QR and waits; with PostgreSQL back
+    it opens as who it was."""
     line = proxied_line
     await line.pair("acme", new_phone())
-    await line.service.pool.stop("acme")
+    await line.stop()
     before = await _creds(tcp_options)
     since = len(line.heard)
 
     await proxy.close()
-    session = await line.service.pool.start("acme")
-    await until(lambda: session.failures >= 2, "two attempts")
+    await _forget_keys(line)
+    await line.start()
+    await until(lambda: line.session("acme").failures >= 2, "two attempts")
     error = (await line.event("acme", "error", since))["error"]
     assert error["code"] == "database_unavailable"
     assert error["retryable"] is True
@@ -43,6 +47,14 @@ async def test_no_new_identity_while_the_creds_cannot_be_read(
     after = await _creds(tcp_options)
     assert list(after) == ["acme"]
     assert _identity(after["acme"]) == _identity(before["acme"])
+
+
+async def _forget_keys(line: Line) -> None:
+    """Leave the replica only what it knows of the roster: the companies in it are gone."""
+    replica = Replica.open(vault_directory(line.settings))
+    for record in replica.companies():
+        await replica.forget(record.number)
+    await replica.close()
 
 
 async def test_an_absent_company_is_not_minted_while_its_absence_is_unconfirmed(
@@ -64,7 +76,8 @@ async def test_an_absent_company_is_not_minted_while_its_absence_is_unconfirmed(
 async def test_a_host_that_restarts_without_postgresql_mints_nothing(
     proxied_line: Line, proxy: Proxy, tcp_options: DatabaseOptions, new_phone: Callable[[], str]
 ) -> None:
-    """Host and database fail together: no QR, and both back, the session is open with the identity that it had."""
+    """Host and database fail together: no QR; the session opens from the replica with the identity that it had, and
+    PostgreSQL has that identity when it is back."""
     line = proxied_line
     await line.pair("acme", new_phone())
     before = await _creds(tcp_options)
@@ -73,9 +86,12 @@ async def test_a_host_that_restarts_without_postgresql_mints_nothing(
     process = line.service.engine._process
     assert process is not None
     process.kill()
-    await line.event("acme", "error", since)
-    await proxy.listen()
+    await until(
+        lambda: line.events("acme", "state", since)[-1:] and line.session("acme").generation > 1, "a restart"
+    )
     await line.state("acme", State.OPEN)
+    await proxy.listen()
+    await until(lambda: line.service.vault.outage.state == "online", "the end of the outage")
     assert line.events("acme", "qr", since) == []
     assert _identity((await _creds(tcp_options))["acme"]) == _identity(before["acme"])
 
