@@ -9,7 +9,7 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault import files, replica
+from standfast.vault import files, writing
 from standfast.vault.replica import Replica
 
 ACME, BOLT = Company("acme"), Company("bolt")
@@ -21,7 +21,7 @@ def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is begun anew often, and a clock that ticks fast: what takes seconds takes a moment."""
     monkeypatch.setattr(files, "CHECKPOINT_BYTES", 256 * 1024)
     monkeypatch.setattr(files, "LOG_BYTES", 512 * 1024)
-    monkeypatch.setattr(replica, "TICK_S", 0.02)
+    monkeypatch.setattr(writing, "TICK_S", 0.02)
 
 
 def batch(sequence: int) -> Change:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from standfast.authstate.company import Company
-from standfast.vault import commits, files, replica
+from standfast.vault import commits, files, writing
 from standfast.vault.damage import Damage
 from standfast.vault.replica import Replica
 from tests.vault_files import ACME, BOLT, batch, check_holds, check_journal, enrolled, opened
@@ -40,7 +40,7 @@ async def _write(vault_file: Replica, company: Company, in_flight: int) -> None:
 
 
 async def _writer(directory: Path, in_threads: bool) -> None:
-    replica.TICK_S = 0.005
+    writing.TICK_S = 0.005
     files.CHECKPOINT_BYTES, files.LOG_BYTES = 64 * 1024, 256 * 1024
     if in_threads:
         commits.SLOW_S = -1.0

@@ -13,7 +13,7 @@ import msgspec
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault.cipher import Cipher
+from standfast.vault.cipher import Cipher, Unreadable
 from standfast.vault.schema import CREDS
 
 Place = tuple[str, str]
@@ -71,9 +71,12 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """`sequence` is durable; `taken` may be under way. `fresh` holds what was journaled and is not in the replica's
-    tables yet, oldest first, each value (None: deleted) with the sequence that wrote it; `ripe` is the sequence of a
-    moment ago, `due` that of the moment before: what was not written again since `due` is to be moved there.
+    """`sequence` is durable; `taken` may be under way. `ended` is where the journal's last row ends, `ending` where the
+    last one under way does: rows follow each other without a gap, whatever numbers are skipped.
+
+    `fresh` holds what was journaled and is not in the replica's tables yet, oldest first, each value (None: deleted)
+    with the sequence that wrote it; `cleared` is the last one that cleared all keys. `ripe` is the sequence of a moment
+    ago, `due` that of the moment before: what was not written again since `due` is to be moved to the tables.
     `trimmed`: the journal holds nothing up to it."""
 
     company: Company
@@ -81,6 +84,8 @@ class Account:
     epoch: int = 0
     sequence: int = 0
     taken: int = 0
+    ended: int = 0
+    ending: int = 0
     applied: int = 0
     settled: int = 0
     complete: bool = False
@@ -94,6 +99,7 @@ class Account:
     since: float | None = None
     fresh: OrderedDict[Place, tuple[bytes | None, int]] = field(default_factory=OrderedDict, repr=False)
     fresh_bytes: int = 0
+    cleared: int = 0
     ripe: int = 0
     due: int = 0
 
@@ -112,18 +118,36 @@ class Account:
         return cipher.seal(_encode(kept), place_of_company(self.company))
 
     @classmethod
+    def at(cls, company: Company, epoch: int, sequence: int) -> Account:
+        """A company with nothing in the journal, of which PostgreSQL has everything up to `sequence`."""
+        return cls(company, 0, epoch, sequence, sequence, sequence, sequence, sequence, sequence)
+
+    @classmethod
     def unsealed(cls, cipher: Cipher, number: int, company: Company, state: bytes) -> Account:
         """From its row. Raises `Unreadable`."""
         kept = _decode(cipher.open(state, place_of_company(company)))
-        account = cls(company, number, kept.epoch, kept.sequence, kept.sequence, kept.applied, kept.settled)
+        account = cls.at(company, kept.epoch, kept.sequence)
+        account.number, account.applied, account.settled = number, kept.applied, kept.settled
         account.complete, account.held = kept.complete, kept.held
         account.confirmed, account.released_at = kept.confirmed, kept.released_at
         return account
 
     def count(self, batches: int, size: int, last: int, since: float) -> None:
         """What the file's journal holds of it."""
+        if last < self.sequence > self.applied:
+            raise Unreadable("the journal ends before what is known to have been written")
         self.batches, self.journal_bytes, self.since = batches, size, since
         self.sequence = self.taken = max(self.sequence, last)
+        self.ended = self.ending = last
+
+    def check_empty(self) -> None:
+        """The file's journal holds nothing of it. Raises `Unreadable` where it should."""
+        if self.sequence > min(self.applied, self.settled):
+            raise Unreadable("the journal is empty, and not all that it held was delivered")
+
+    def recede(self) -> None:
+        """What was under way failed: its numbers are free again."""
+        self.taken, self.ending = self.sequence, self.ended
 
     def freshen(self, sequence: int, change: Change) -> None:
         """Batch `sequence` is durable: what it says is what is read from now on."""
@@ -131,6 +155,7 @@ class Account:
             creds = self.fresh.pop(CREDS, None)
             self.fresh.clear()
             self.fresh_bytes = 0
+            self.cleared = sequence
             if creds is not None:
                 self._put(CREDS, *creds)
         for key_type, entries in change.keys.items():

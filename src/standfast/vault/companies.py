@@ -35,7 +35,9 @@ def load(connection: sqlite3.Connection, cipher: Cipher) -> list[Account]:
     for number, company, state in connection.execute(_ALL).fetchall():
         account = Account.unsealed(cipher, number, company, state)
         in_journal = sums.get(number)
-        if in_journal is not None:
+        if in_journal is None:
+            account.check_empty()
+        else:
             account.count(in_journal.batches, in_journal.size, in_journal.last, in_journal.since)
             for batch in journal.batches(connection, cipher, account, account.settled):
                 account.freshen(batch.last, batch.change)

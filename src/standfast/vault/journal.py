@@ -44,6 +44,15 @@ class Sum:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class Shorter:
+    """By how much a journal became shorter, and whether it may become so again."""
+
+    more: bool
+    batches: int = 0
+    size: int = 0
+
+
 def sealed(cipher: Cipher, company: Company, first: int, last: int, change: Change) -> bytes:
     """A batch as it lies on disk."""
     return cipher.seal(
@@ -62,7 +71,7 @@ def unsealed(cipher: Cipher, company: Company, first: int, last: int, sealed_cha
 
 def row(cipher: Cipher, account: Account, sequence: int, change: Change, at: float) -> Row:
     """The row of a new batch. It begins where the former one ended: numbers that were skipped go to it."""
-    first = account.taken + 1
+    first = account.ending + 1
     change_bytes = sealed(cipher, account.company, first, sequence, change)
     return account.number, first, sequence, at, len(change_bytes), change_bytes
 
@@ -73,7 +82,7 @@ def sums(connection: sqlite3.Connection) -> dict[int, Sum]:
 
 
 def batches(connection: sqlite3.Connection, cipher: Cipher, account: Account, after: int) -> Iterator[Batch]:
-    """The batches behind `after`, in order. Raises `Unreadable`, also where one that PostgreSQL lacks is missing.
+    """The batches behind `after`, in order. Raises `Unreadable`, also where one is missing.
     One that holds `after` within it comes too: it was compacted since."""
     begin = connection.execute(
         "select max(first) from journal where number = ? and first <= ? and last > ?",
@@ -81,12 +90,12 @@ def batches(connection: sqlite3.Connection, cipher: Cipher, account: Account, af
     ).fetchone()[0]
     expected = begin if begin is not None else after + 1
     for first, last, at, change in connection.execute(_SELECT, (account.number, expected - 1)):
-        if first != expected and first - 1 > account.applied:
+        if first != expected:
             raise Unreadable(f"the journal lacks the batches {expected} to {first - 1}")
         yield Batch(first, last, unsealed(cipher, account.company, first, last, change), at)
         expected = last + 1
-    if expected <= account.sequence and account.sequence > account.applied:
-        raise Unreadable(f"the journal lacks the batches {expected} to {account.sequence}")
+    if expected <= account.ended:
+        raise Unreadable(f"the journal lacks the batches {expected} to {account.ended}")
 
 
 def trim(connection: sqlite3.Connection, number: int, last: int, limit: int) -> list[int]:
@@ -100,28 +109,28 @@ def oldest(connection: sqlite3.Connection, number: int) -> float | None:
     return None if found is None else found[0]
 
 
-def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> tuple[bool, int, int]:
-    """Make one batch of the oldest ones, `COMPACT_BYTES` of them: whether more are left, and by how many rows and
-    bytes the journal is shorter."""
+def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> Shorter:
+    """Make one batch of the oldest ones, `COMPACT_BYTES` of them."""
     merged: Batch | None = None
     read_bytes = 0
     for batch in batches(connection, cipher, account, account.applied):
         if merged is None:
             merged = batch
-        elif read_bytes > COMPACT_BYTES or batch.last > account.sequence:
+        elif read_bytes > COMPACT_BYTES or batch.last > account.ended:
             break
         else:
             merged.change.take(batch.change)
             merged = Batch(merged.first, batch.last, merged.change, merged.at)
         read_bytes += batch.change.size
     if merged is None:
-        return False, 0, 0
+        return Shorter(more=False)
     gone = [
         size
         for (size,) in connection.execute(_WITHIN, (account.number, merged.first, merged.last)).fetchall()
     ]
     size = put(connection, cipher, account, merged)
-    return merged.last < account.sequence and len(gone) > 1, len(gone) - 1, sum(gone) - size
+    more = merged.last < account.ended and len(gone) > 1
+    return Shorter(more, len(gone) - 1, sum(gone) - size)
 
 
 def put(connection: sqlite3.Connection, cipher: Cipher, account: Account, batch: Batch) -> int:

@@ -10,52 +10,41 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import structlog
 
-from standfast.authstate.change import Change
-from standfast.authstate.company import Company
-from standfast.errors import JournalUnwritable, StandfastError, UsageError
-from standfast.vault import companies, journal, quarantine, salvage, schema, wishes
+from standfast.errors import JournalUnwritable
+from standfast.vault import companies, salvage, schema, wishes
 from standfast.vault.account import Account, Batch, Record
-from standfast.vault.commits import APPEND, Commits, Row, Step
-from standfast.vault.companies import FilledRow
+from standfast.vault.commits import Commits
 from standfast.vault.damage import UNREADABLE, Damage, LogTorn, describe, is_damage, torn_commits
 from standfast.vault.files import VaultFile
 from standfast.vault.quarantine import Quarantined
-from standfast.vault.reading import Reading
 from standfast.vault.settling import Settling
 from standfast.vault.wishes import Wish
+from standfast.vault.writing import Writing
 
 __all__ = ["Batch", "Damage", "Quarantined", "Record", "Replica", "Wish"]
 log = structlog.get_logger(__name__)
-TICK_S = 1.0
-FREE_BYTES = 16 * 2**20  # with less left on the disk nothing new is begun
 _CLOSE_TIMEOUT_S = 5.0
 _REBUILD_RETRY_S = 5.0
 
 
-class Replica(Reading):
+class Replica(Writing):
     """`on_damage` is told, on the loop, once a damaged file was moved aside and a new one took its place: what could
     be read was carried over, and the companies that it names are no longer complete."""
 
     node: str
-    database: str | None
 
     def __init__(
         self, file: VaultFile, on_damage: Callable[[Damage], None] | None, wall: Callable[[], float]
     ) -> None:
-        super().__init__(file)
+        super().__init__(file, wall)
         self._on_damage = on_damage
-        self._wall = wall
-        self._refused: JournalUnwritable | None = None
         self._rebuilding: asyncio.Task[Damage] | None = None
-        self._ticking: asyncio.TimerHandle | None = None
-        self._free_checked_at = 0.0
 
     @classmethod
     def open(
@@ -112,220 +101,6 @@ class Replica(Reading):
         node = str(uuid.uuid4())
         self._file.put_note(connection, "node", node)
         return node
-
-    # -- writing
-
-    def append(self, number: int, sequence: int, change: Change) -> Awaitable[None]:
-        """Journal `change` as batch `sequence` (above every earlier one; numbers may be skipped). Durable, and read
-        from then on, when it resolves; then it stands wholly, else not at all. Raises `JournalUnwritable`."""
-        account = self._account(number)
-        if sequence <= account.taken:
-            raise ValueError(f"batch {sequence} of {account.company} comes after {account.taken}")
-        if "" in change.keys:
-            raise UsageError("a key's type is empty", next_step="Name the type of each key.")
-        at = self._wall()
-        row = journal.row(self._cipher, account, sequence, change, at)
-        commits = self._writing()
-        account.taken = sequence
-        done = partial(self._appended, account, sequence, change, len(row[5]), at)
-        if change.cleared:
-            return commits.run(partial(_append_clearing, row), done)
-        return commits.append(row, done)
-
-    def _appended(self, account: Account, sequence: int, change: Change, size: int, at: float) -> None:
-        account.sequence = max(account.sequence, sequence)
-        account.batches += 1
-        account.journal_bytes += size
-        if account.since is None:
-            account.since = at
-        account.freshen(sequence, change)
-        self._settling.touch(account)
-
-    def applied(self, number: int, sequence: int) -> None:
-        """PostgreSQL has everything up to `sequence`: the journal need not keep it. On the disk within two seconds."""
-        account = self._account(number)
-        if sequence > account.applied:
-            account.applied = sequence
-            account.sequence = max(account.sequence, sequence)
-            account.taken = max(account.taken, sequence)
-            self._settling.touch(account)
-            self._keep_ticking()
-
-    async def enrol(self, company: Company, epoch: int, sequence: int, *, held: bool = True) -> int:
-        """Make room for a company that PostgreSQL has at `sequence`; its number. It is complete once filled."""
-        if company in self._accounts:
-            raise ValueError(f"{company} is in the vault's file already")
-        account = Account(company, 0, epoch, sequence, sequence, sequence, sequence, held=held)
-        account.number = await self._run(
-            lambda connection: companies.insert(connection, self._cipher, account)
-        )
-        self._accounts[company] = self._numbers[account.number] = account
-        return account.number
-
-    async def begin_fill(self, number: int) -> None:
-        """Drop the company's values, to fill it anew; its journal stays."""
-        account = self._account(number)
-
-        def step(connection: sqlite3.Connection) -> None:
-            companies.empty(connection, number)
-            companies.amend(connection, self._cipher, account, complete=False)
-
-        def done() -> None:
-            account.complete, account.has_creds = False, None
-
-        account.complete = False
-        await self._run(step, done, heavy=True)
-
-    async def fill(self, number: int, rows: Sequence[FilledRow]) -> None:
-        """Put rows as `Replication.stream` gives them: (type, id, raw JSON), without type and id the creds."""
-        account = self._account(number)
-        await self._run(lambda c: companies.put_rows(c, self._cipher, account, rows), heavy=True)
-
-    async def finish_fill(self, number: int, sequence: int) -> None:
-        """What was filled is PostgreSQL's state at `sequence`; what the journal has beyond counts on top of it."""
-        account = self._account(number)
-        ahead: list[Batch] = []
-
-        def step(connection: sqlite3.Connection) -> None:
-            ahead.extend(companies.finish_fill(connection, self._cipher, account, sequence))
-
-        def done() -> None:
-            account.filled(sequence, ahead)
-            self._settling.touch(account)
-
-        await self._run(step, done, heavy=True)
-
-    async def set_epoch(self, number: int, epoch: int, held: bool) -> None:
-        """The company is written under `epoch` from now on; `held`: under this node's lease."""
-        await self._amend(number, epoch=epoch, held=held)
-
-    async def set_released(self, number: int, stamp: str) -> None:
-        """The lease was given back when `stamp` says."""
-        await self._amend(number, held=False, confirmed=stamp, released_at=self._wall())
-
-    async def _amend(self, number: int, **fields: Any) -> None:
-        account = self._account(number)
-
-        def done() -> None:
-            for name, value in fields.items():
-                setattr(account, name, value)
-
-        await self._run(lambda c: companies.amend(c, self._cipher, account, **fields), done)
-
-    async def compact(self, number: int) -> None:
-        """Make few batches of many, each what they do together. Not while a delivery of them is under way."""
-        account = self._account(number)
-        more = True
-        while more:
-            more, count, size = await self._run(
-                lambda c: journal.compact(c, self._cipher, account), heavy=True
-            )
-            account.batches -= count
-            account.journal_bytes -= size
-
-    async def forget(self, number: int) -> None:
-        """Drop all of the company. `ValueError` while its journal holds what PostgreSQL lacks."""
-        account = self._account(number)
-        if account.taken > account.applied:
-            raise ValueError(f"PostgreSQL lacks batches of {account.company}: it stays in the vault's file")
-        await self._run(lambda c: companies.delete(c, account), partial(self._left, account), heavy=True)
-
-    async def quarantine(self, number: int, reason: str, fenced_by: int) -> int | None:
-        """Move what PostgreSQL lacks of the journal to quarantine, and drop all else of the company; the id there, or
-        None where PostgreSQL has everything."""
-        account, at = self._account(number), self._wall()
-
-        def step(connection: sqlite3.Connection) -> int | None:
-            entry = quarantine.enter(connection, account, reason, fenced_by, at)
-            companies.delete(connection, account)
-            return entry
-
-        kept: int | None = await self._run(step, partial(self._left, account), heavy=True)
-        return kept
-
-    def _left(self, account: Account) -> None:
-        self._settling.leave(account)
-        self._accounts.pop(account.company, None)
-        self._numbers.pop(account.number, None)
-
-    async def discard(self, entry: int) -> None:
-        """Delete a quarantined journal for good. `UsageError` where there is none of that id."""
-        if not await self._run(lambda c: quarantine.discard(c, entry)):
-            raise UsageError(f"there is no quarantine {entry}")
-
-    async def bind(self, database: str) -> None:
-        """The identity of the database that this file's companies are in."""
-        await self._run(lambda c: self._file.put_note(c, "database", database))
-        self.database = database
-
-    async def put_wish(self, wish: Wish) -> None:
-        await self._run(lambda c: wishes.put(c, wish))
-        self._wishes[wish.company] = wish
-
-    async def drop_wish(self, company: Company) -> None:
-        await self._run(lambda c: wishes.drop(c, company))
-        self._wishes.pop(company, None)
-
-    def check_writable(self) -> None:
-        """Raises `JournalUnwritable` where a write could not be made durable just now."""
-        self._writing()
-        if self._refused is not None:
-            raise JournalUnwritable(self._refused.message)
-        now = time.monotonic()
-        if now - self._free_checked_at >= TICK_S:
-            free = self._file.free_bytes()
-            if free < FREE_BYTES:
-                raise JournalUnwritable(f"{free // 2**20} MiB are left on the disk of {self._file.directory}")
-            self._free_checked_at = now
-
-    # -- commits
-
-    def _writing(self) -> Commits:
-        if self._commits is None:
-            raise JournalUnwritable(
-                "the vault's file is damaged and being rebuilt", next_step="Try again in a moment."
-            )
-        self._keep_ticking()
-        return self._commits
-
-    async def _run(self, step: Step, done: Callable[[], None] | None = None, *, heavy: bool = False) -> Any:
-        return await self._writing().run(step, done, heavy=heavy)
-
-    def _refuse(self, error: Exception) -> StandfastError:
-        """A commit failed: nothing of it stands, and numbers that were taken for it are free again."""
-        for account in self._accounts.values():
-            account.taken = account.sequence
-        if is_damage(error):
-            self._found(error)
-        self._refused = JournalUnwritable(f"a write to the vault's file failed: {describe(error)}")
-        return JournalUnwritable(self._refused.message)
-
-    def _wrote(self, size: int) -> bool:
-        self._refused = None
-        return self._file.wrote(size)
-
-    def _keep_ticking(self) -> None:
-        if self._ticking is None:
-            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _tick(self) -> None:
-        self._ticking = None
-        if self._commits is None:
-            return
-        self._settling.tick()
-        if self._refused is not None:
-            self._probe()
-        if self._settling.is_due:
-            self._commits.nudge()
-        if self._settling.is_active or self._refused is not None:
-            self._keep_ticking()
-
-    def _probe(self) -> None:
-        """Writes fail: see whether they still do, though nobody asks."""
-        assert self._commits is not None
-        self._commits.run(lambda c: self._file.put_note(c, "probe", str(self._wall())))
-
-    # -- damage and the end
 
     def _found(self, error: Exception) -> None:
         if self._rebuilding is None and is_damage(error):
@@ -387,11 +162,6 @@ class Replica(Reading):
                 await commits.close()
             await commits.close()
         await asyncio.to_thread(self._file.close)
-
-
-def _append_clearing(row: Row, connection: sqlite3.Connection) -> None:
-    connection.execute(APPEND, row)
-    companies.clear_keys(connection, row[0])
 
 
 def _verify(file: VaultFile, accounts: Sequence[Account]) -> None:

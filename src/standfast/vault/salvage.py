@@ -7,12 +7,12 @@ from a file whose structure is sound; what is known to be lost is told.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import JournalUnwritable
 from standfast.vault import companies, journal
@@ -20,7 +20,7 @@ from standfast.vault.account import Account, Batch, place_of_value
 from standfast.vault.cipher import Cipher, Unreadable
 from standfast.vault.damage import UNREADABLE, Damage
 from standfast.vault.files import VaultFile
-from standfast.vault.schema import CREDS
+from standfast.vault.mending import mended
 
 __all__ = ["Damage", "replace_file"]
 _CHUNK = 2_000
@@ -185,11 +185,12 @@ class _Salvage:
         if found.batches:
             account.sequence = max(account.sequence, found.batches[-1][0].last)
         whole = account.complete and found.whole and self._sound
-        kept = _Journal(self._cipher, account, found.batches, whole, self._new, bool(self._known)).mended()
-        self._lost += sum(last - first + 1 for first, last in kept.gaps)
-        self._gaps += [(account.company, first, last) for first, last in kept.gaps]
+        settled = partial(companies.everything, self._new, self._cipher, account)
+        kept = mended(account, [batch for batch, _ in found.batches], settled if whole else None)
+        self._lost += sum(last - first + 1 for first, last in kept.lost)
+        self._gaps += [(account.company, first, last) for first, last in kept.lost]
         self._salvaged += len(kept.batches)
-        account.complete = whole and not kept.gaps
+        account.complete = whole and kept.whole
         if not account.complete:
             account.settled = account.applied
             companies.empty(self._new, account.number)
@@ -209,86 +210,6 @@ class _Salvage:
             rows = [(entry, b.first, b.last, b.at, len(sealed), sealed) for b, sealed in found.batches]
             self._new.executemany(_PUT_QUARANTINED, rows)
             self._salvaged += len(rows)
-
-
-@dataclass(slots=True)
-class _Kept:
-    batches: list[Batch]
-    gaps: list[tuple[int, int]]
-
-
-@dataclass(slots=True)
-class _Journal:
-    """A company's journal as far as it was read, and what can stand in for what was not: the replica's tables for
-    what was settled, and the memory of the process that had the file open for what was fresh."""
-
-    cipher: Cipher
-    account: Account
-    read: list[tuple[Batch, bytes]]
-    whole: bool
-    new: sqlite3.Connection
-    live: bool
-
-    def mended(self) -> _Kept:
-        account = self.account
-        batches = [batch for batch, _ in self.read if batch.last > account.applied]
-        gaps = list(_gaps(batches, account))
-        if gaps and self.whole and all(last <= account.settled for _, last in gaps):
-            batches = self._replaced(batches, account.settled, self._settled())
-        elif gaps and self.live and account.fresh and all(first > account.settled for first, _ in gaps):
-            batches = [batch for batch in batches if batch.last <= account.settled]
-            batches.append(Batch(account.settled + 1, account.sequence, self._fresh(), _since(account)))
-        else:
-            return _Kept(_bridged(batches, account), gaps)
-        return _Kept(batches, [])
-
-    def _settled(self) -> Change:
-        return companies.everything(self.new, self.cipher, self.account)
-
-    def _fresh(self) -> Change:
-        change = Change()
-        for (key_type, key_id), (value, _) in self.account.fresh.items():
-            if (key_type, key_id) == CREDS:
-                change.creds = value
-            else:
-                change.keys.setdefault(key_type, {})[key_id] = value
-        return change
-
-    def _replaced(self, batches: list[Batch], upto: int, change: Change) -> list[Batch]:
-        """One batch that is the whole state stands for all that was settled."""
-        later = [batch for batch in batches if batch.last > upto]
-        end = later[0].first - 1 if later else upto
-        return [Batch(self.account.applied + 1, end, change, _since(self.account)), *later]
-
-
-def _gaps(batches: Iterable[Batch], account: Account) -> Iterator[tuple[int, int]]:
-    """Ranges of batches that PostgreSQL lacks and the journal does not hold."""
-    expected = account.applied + 1
-    for batch in batches:
-        if batch.first > expected:
-            yield expected, batch.first - 1
-        expected = max(expected, batch.last + 1)
-    if expected <= account.sequence:
-        yield expected, account.sequence
-
-
-def _bridged(batches: list[Batch], account: Account) -> list[Batch]:
-    """Each batch reaches back to the end of the one before it, so that those behind a gap can be delivered."""
-    bridged, expected = [], account.applied + 1
-    for batch in batches:
-        first = min(batch.first, expected) if batch.first > expected else batch.first
-        bridged.append(Batch(first, batch.last, batch.change, batch.at))
-        expected = batch.last + 1
-    if bridged and expected <= account.sequence:
-        last = bridged[-1]
-        bridged[-1] = Batch(last.first, account.sequence, last.change, last.at)
-    elif not bridged:
-        account.sequence = account.applied
-    return bridged
-
-
-def _since(account: Account) -> float:
-    return account.since or 0.0
 
 
 def _position(table: str) -> str:

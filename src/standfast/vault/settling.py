@@ -153,7 +153,10 @@ def _is_settled(account: Account) -> bool:
 def _oldest(account: Account, limit: int) -> list[tuple[Place, bytes | None, int]]:
     chosen: list[tuple[Place, bytes | None, int]] = []
     for place, (value, sequence) in account.fresh.items():
-        if sequence > account.due or len(chosen) >= limit:
+        if sequence > account.due:
+            break
+        # A batch is carried over whole, so that what is not settled is fresh to the last value.
+        if len(chosen) >= limit and chosen[-1][2] != sequence:
             break
         chosen.append((place, value, sequence))
     return chosen
