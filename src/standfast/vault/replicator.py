@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -159,7 +160,7 @@ class Replicator:
 
     async def _deliver(self, pairs: list[tuple[Holding, Delivery]]) -> None:
         epochs = [holding.epoch for holding, _ in pairs]
-        results = await self._replication.deliver([delivery for _, delivery in pairs])
+        results = await self._unless_away([delivery for _, delivery in pairs])
         self.carried.deliveries += 1
         for (holding, delivery), epoch, result in zip(pairs, epochs, results, strict=True):
             if holding.epoch != epoch or not holding.is_ready:
@@ -170,6 +171,22 @@ class Replicator:
                 self._confirmed(holding, delivery, result)
             else:
                 await self._on_lost(holding)
+
+    async def _unless_away(self, deliveries: list[Delivery]) -> list[Delivered | StandfastError]:
+        """What became of them. A large delivery on a dead connection has a long deadline: once PostgreSQL is known to
+        be away nobody waits for that."""
+        work = asyncio.ensure_future(self._replication.deliver(deliveries))
+        away = asyncio.ensure_future(self._outage.wait_for({State.OUTAGE}))
+        waits: tuple[asyncio.Future[Any], ...] = (work, away)
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise DatabaseUnavailable("PostgreSQL went away during a delivery", cause="timeout")
+            return work.result()
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     def _confirmed(self, holding: Holding, delivery: Delivery, result: Delivered) -> None:
         self.carried.batches += max(0, result.sequence - holding.applied)
