@@ -107,6 +107,8 @@ class VaultRoster:
 
     async def bring(self) -> None:
         """Tell PostgreSQL what was changed here while it was away, and take what was changed there."""
+        if self._vault.held.barred is not None:
+            raise self._vault.held.barred  # another database answers: it is neither told nor believed
         async with self._bringing:
             for wish in [wish for wish in self._wishes.values() if wish.dirty]:
                 await _in_time(sessions_table.put(self._database, _row(wish)))
