@@ -7,14 +7,16 @@ whole batches in order; nothing leaves the journal before PostgreSQL has confirm
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from standfast.alert import AlertSink
+from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, StandfastError
 from standfast.postgres.replication import Delivered, Delivery, Replication
 from standfast.vault import alerts as raised
@@ -28,6 +30,8 @@ COMPANIES_AT_ONCE = 64
 DELIVERY_BYTES = 4 * 2**20
 STUCK_RETRY_S = 30.0
 _AFTER_FAILURE_S = 0.25
+_LONGEST_BACKOFF_S = 5.0
+_TURN_S = 0.02
 _CONNECTED = frozenset({State.ONLINE, State.SUSPECT, State.RECOVERING})
 
 
@@ -84,6 +88,8 @@ class Replicator:
         self._on_failure = on_failure
         self._queue = _Queue()
         self._under_way: set[Holding] = set()
+        self._halted: set[Company] = set()
+        self._failures_in_a_row = 0
         self._stuck_until: dict[Holding, float] = {}
         self._hurry = asyncio.Event()
 
@@ -95,6 +101,17 @@ class Replicator:
     def hurry(self) -> None:
         """Somebody waits for PostgreSQL: gather no longer."""
         self._hurry.set()
+
+    @contextlib.asynccontextmanager
+    async def halted(self, company: Company) -> AsyncIterator[None]:
+        """Nothing of the company's journal is carried meanwhile."""
+        self._halted.add(company)
+        try:
+            while any(holding.company == company for holding in self._under_way):  # noqa: ASYNC110 - brief and rare
+                await asyncio.sleep(_TURN_S)
+            yield
+        finally:
+            self._halted.discard(company)
 
     @property
     def is_idle(self) -> bool:
@@ -130,23 +147,33 @@ class Replicator:
 
     async def _carry(self, holdings: list[Holding]) -> None:
         now = time.monotonic()
-        later = [holding for holding in holdings if self._stuck_until.get(holding, 0) > now]
+        later = [h for h in holdings if self._stuck_until.get(h, 0) > now or h.company in self._halted]
         ready = [h for h in holdings if h.is_ready and h.claimed and h not in later]
         self._under_way.update(ready)
         try:
             deliveries = [(holding, delivery) for holding in ready if (delivery := self._next(holding))]
             if deliveries:
                 await self._deliver(deliveries)
+            self._failures_in_a_row = 0
         except DatabaseUnavailable as error:
-            self.carried.failures += 1
-            for holding in ready:
-                self.wake(holding)
-            self._on_failure(error)
-            await asyncio.sleep(_AFTER_FAILURE_S)
+            await self._failed(error, ready)
         finally:
             self._under_way.difference_update(ready)
         for holding in later:
             asyncio.get_running_loop().call_later(1.0, self.wake, holding)
+
+    async def _failed(self, error: DatabaseUnavailable, holdings: list[Holding]) -> None:
+        self.carried.failures += 1
+        for holding in holdings:
+            self.wake(holding)
+        self._on_failure(error)
+        # PostgreSQL may answer the heartbeat and still fail these calls: they are not repeated without end at once.
+        pause_s = min(_AFTER_FAILURE_S * 2**self._failures_in_a_row, _LONGEST_BACKOFF_S)
+        self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
+        if self._outage.state is State.OUTAGE:
+            self._failures_in_a_row = 0
+            return
+        await asyncio.sleep(pause_s)
 
     def _next(self, holding: Holding) -> Delivery | None:
         batches = self._replica.batches(holding.number, holding.applied, DELIVERY_BYTES)

@@ -82,7 +82,8 @@ class Upkeep:
         records = replica.companies()
         for record in records:
             if record.journal_bytes > self._vault.options.compact_bytes:
-                await replica.compact(record.number)
+                async with self._vault.replicator.halted(record.company):
+                    await replica.compact(record.number)
             self._look_at_growth(record)
         idle = [
             r

@@ -165,7 +165,12 @@ class Vault:
                 )
             sequence = holding.next_sequence()
             await self._replication.create(company, holding.epoch, sequence, creds)
-            await self.replica.append(holding.number, sequence, change)
+            try:
+                await self.replica.append(holding.number, sequence, change)
+            except JournalUnwritable as error:
+                self.note_unwritable(error)
+                self.held.unsettle(company)  # PostgreSQL has what the replica lacks
+                raise
             self.replica.applied(holding.number, sequence)
             holding.advance(sequence)
             holding.identity = identity
@@ -184,7 +189,10 @@ class Vault:
             try:
                 if not holding.claimed and not await self.keeper.acquire(holding, create=False):
                     return False
-                await self.held.drained(holding, self.options.release_timeout_s)
+                if not await self.held.drained(holding, self.options.release_timeout_s):
+                    raise DatabaseUnavailable(
+                        f"PostgreSQL has not taken the earlier writes of {company}", cause="timeout"
+                    )
                 existed = await self._replication.remove(company, holding.epoch, holding.next_sequence())
                 holding.advance(holding.sequence)
                 await self.keeper.give_back(holding)
