@@ -14,7 +14,8 @@ from typing import Literal
 class VaultOptions:
     """`unlimited_grace`: new connections open from the replica however long an outage lasts. `durability`: whether a
     write is acknowledged after the local fsync, or after PostgreSQL has it too. `read_only_cache`: saves are skipped
-    in an outage. `gather_s`: how long the replicator gathers batches before it sends them."""
+    in an outage. `remote_timeout_s`: how long a write waits for PostgreSQL before it is acknowledged without.
+    `gather_s`: how long the replicator gathers batches before it sends them."""
 
     grace_s: float = 300.0
     unlimited_grace: bool = False
@@ -27,6 +28,7 @@ class VaultOptions:
     acquire_timeout_s: float = 3.0
     suspect_timeout_s: float = 0.5
     mending_patience_s: float = 10.0
+    remote_timeout_s: float = 3.0
     gather_s: float = 0.05
     release_timeout_s: float = 5.0
     close_timeout_s: float = 3.0

@@ -114,6 +114,11 @@ class Replicator:
             self._halted.discard(company)
 
     @property
+    def is_failing(self) -> bool:
+        """Whether PostgreSQL failed the last delivery."""
+        return self._failures_in_a_row > 0
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is under way; what PostgreSQL refuses does not count."""
         return not self._under_way and not any(

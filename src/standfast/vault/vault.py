@@ -222,8 +222,12 @@ class Vault:
             # It lies in quarantine with the rest; to its writer it is not acknowledged.
             raise holding.fenced
         self.replicator.wake(holding)
-        if self.options.durability == "remote" and self.outage.state in ANSWERING:
+        if self.options.durability == "remote" and self._takes_writes(holding):
             await self._remotely(holding, sequence)
+
+    def _takes_writes(self, holding: Holding) -> bool:
+        """Whether PostgreSQL is up for this company: it may answer heartbeats and fail deliveries, its disk full."""
+        return self.outage.state in ANSWERING and holding.stuck is None and not self.replicator.is_failing
 
     async def _remotely(self, holding: Holding, sequence: int) -> None:
         self.replicator.hurry()
@@ -231,7 +235,9 @@ class Vault:
         away = asyncio.ensure_future(self.outage.wait_for({State.OUTAGE}))
         waits: tuple[asyncio.Future[Any], ...] = (reached, away)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits, timeout=self.options.remote_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if reached.done():
                 reached.result()
         finally:
