@@ -71,6 +71,8 @@ class _Campaign:
         except Violation as violation:
             self.failed.append(schedule.seed)
             _say(f"VIOLATION seed={schedule.seed}: {violation}\n{schedule}\n")
+            if self._arguments.verbose:
+                _say(run.notes())
         self.counts.update(run.counts)
         if self._arguments.verbose:
             _say(f"seed {schedule.seed}: {time.monotonic() - started_at:.2f} s")

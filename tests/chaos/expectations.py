@@ -122,7 +122,8 @@ class Expectations:
             case "died":
                 return True
             case "company_in_use":
-                return self._checker.was_taken(node.name, company)
+                # A node that lost its file is another node to PostgreSQL, until the lease of the one it was runs out.
+                return self._checker.was_taken(node.name, company) or seen.is_damaged
             case "journal_unwritable":
                 return node.is_disk_full or time.monotonic() - seen.disk_changed_at < _MOMENT_S
             case "auth_state_corrupt":

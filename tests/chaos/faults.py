@@ -5,7 +5,10 @@ Invariant: whoever judges a refusal is told of every fault before it begins.
 
 from __future__ import annotations
 
+import contextlib
 import time
+
+import psycopg
 
 from tests.chaos import damage
 from tests.chaos.world import World
@@ -62,7 +65,8 @@ class Faults:
     async def expire(self, name: str) -> None:
         """The node's lease ends now, as if it had been silent for its time."""
         if self._world.server.is_there:
-            await (await self._world.server.connection()).execute(_EXPIRE, (name,))
+            with contextlib.suppress(psycopg.OperationalError):
+                await (await self._world.server.connection()).execute(_EXPIRE, (name,))
 
     async def disk(self, name: str, how: str) -> None:
         node = self._world.nodes[name]
@@ -101,7 +105,9 @@ class Faults:
     async def keep(self, label: str) -> None:
         """Make a backup of the company."""
         world, company = self._world, self._world.companies[label]
-        if world.server.is_there:
+        if not world.server.is_there:
+            return
+        with contextlib.suppress(psycopg.OperationalError):
             await world.ledger.keep_copy(await world.server.connection(), company)
             await world.follow()
             self._copied[company] = world.checker.tenure(company)
@@ -111,4 +117,5 @@ class Faults:
         world, company = self._world, self._world.companies[label]
         await world.follow()
         if world.server.is_there and self._copied.get(company) == world.checker.tenure(company):
-            await world.ledger.put_back(await world.server.connection(), company)
+            with contextlib.suppress(psycopg.OperationalError):
+                await world.ledger.put_back(await world.server.connection(), company)

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ANSWER_TIMEOUT_S = 15.0
 _DEATH_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 10.0
 _LIMIT_BYTES = 2**24
+_NOTED_CHARS = 2000
 
 
 class Died(Exception):
@@ -73,7 +75,7 @@ class Node:
         self.clock: list[float] = [0.0, 0.0, 0]
         self.open_companies: set[str] = set()
         self.fenced: set[str] = set()  # told by the vault, not yet looked at
-        self.alerts: list[str] = []
+        self.note: Callable[[str], None] = lambda _: None
         self.is_paused = self.is_disk_full = False
         self._zygote = zygote
         self._config = config
@@ -104,6 +106,7 @@ class Node:
         config = {**self._config, "app": f"{self.name}-{self._incarnation}", "clock": self.clock}
         pid, connection = self._zygote.fork(config)
         self._pidfd = os.pidfd_open(pid)
+        self.note(f"{self.name}: process {self._incarnation} begins")
         reader, self._writer = await asyncio.open_connection(sock=connection, limit=_LIMIT_BYTES)
         self._listening = asyncio.create_task(self._listen(reader))
         ready = asyncio.ensure_future(self._ready.wait())
@@ -167,8 +170,7 @@ class Node:
         elif message["event"] == "fenced":
             self.fenced.add(message["company"])
             self.open_companies.discard(message["company"])
-        else:
-            self.alerts.append(message["name"])
+        self.note(f"{self.name}: {json.dumps(message)[:_NOTED_CHARS]}")
 
     def pause(self) -> None:
         if self.is_running:
@@ -195,6 +197,7 @@ class Node:
     async def end(self) -> None:
         """SIGKILL, and wait until nothing of it is left."""
         if self._pidfd is not None:
+            self.note(f"{self.name}: end{'' if self.is_running else ' (dead already)'}")
             self._signal(signal.SIGKILL)
             poller = select.poll()
             poller.register(self._pidfd, select.POLLIN)

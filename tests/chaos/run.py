@@ -30,6 +30,7 @@ class Run:
         self._work = Work(self._world)
         self._faults = Faults(self._world)
         self.counts = self._world.counts
+        self.notes = self._world.notes
 
     async def carry_out(self, zygote: Zygote, mutation: str) -> None:
         """Raises `Violation`."""
@@ -38,6 +39,7 @@ class Run:
             await world.set_up(zygote, mutation)
             for step in world.schedule.steps:
                 self.counts[f"step: {step.verb}"] += 1
+                world.note(f"-- {step}")
                 doer = self._work if hasattr(self._work, step.verb) else self._faults
                 await getattr(doer, step.verb)(*step.words)
                 await world.follow()

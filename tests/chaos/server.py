@@ -102,11 +102,13 @@ class Server:
         return sql.SQL("tablespace small")
 
     async def stop(self) -> None:
-        await self.mend()
-        await self._disconnect()
-        await self._embedded.stop()
-        if self._filler is not None:
-            unmount(self._tablespace)
+        try:
+            await self.mend()
+        finally:
+            await self._disconnect()
+            await self._embedded.stop()
+            if self._filler is not None:
+                unmount(self._tablespace)
 
     async def connection(self) -> AsyncConnection[Any]:
         """The controller's own, by the socket, made anew where it was lost; waits while the server recovers."""
@@ -119,7 +121,9 @@ class Server:
                 return self._connection
             except psycopg.OperationalError:
                 await self._disconnect()
-                if time.monotonic() > deadline:
+                if not self._embedded.running:
+                    self._is_stopped = True  # it could not recover: its disk is full
+                if self._is_stopped or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.02)
 
@@ -143,11 +147,16 @@ class Server:
             await self._thaw()
         if fault in ("readonly", "full"):
             self._is_limited = True
-        await getattr(self, f"_{fault}")()
+        # A server that recovers in vain ends under our hands: then it is stopped, and the fault has nobody to befall.
+        with contextlib.suppress(psycopg.OperationalError):
+            await getattr(self, f"_{fault}")()
 
     async def mend(self) -> None:
-        for end in ("start", "thaw", "roomy", "writable"):
+        for end in ("thaw", "roomy", "start", "writable"):
             await self.befall(end)
+        if self._is_stopped:
+            await self.befall("start")
+            await self.befall("writable")
         self._is_limited = False
 
     async def _crash(self) -> None:
@@ -218,5 +227,13 @@ class Server:
     async def _start(self) -> None:
         if self._is_stopped:
             await self._embedded.stop()
+            await self._roomy()
+            self._forget_read_only()
             await self._embedded.start()
             self._is_stopped = False
+
+    def _forget_read_only(self) -> None:
+        """What prepares the server at its start must be able to write."""
+        file = self._embedded.data_dir / "postgresql.auto.conf"
+        kept = [line for line in file.read_text("utf-8").splitlines(True) if "read_only" not in line]
+        file.write_text("".join(kept), "utf-8")

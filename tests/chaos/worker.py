@@ -10,6 +10,7 @@ import contextlib
 import json
 import random
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from standfast.alert import Alert
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company, company_id
 from standfast.errors import CompanyInUse, StandfastError
+from standfast.logs import configure_logging
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.vault.opening import open_vault
@@ -57,7 +59,9 @@ class Worker:
         except ValueError as error:
             self._tell(id=number, error="damaged_value", message=str(error))
         except Exception as error:  # noqa: BLE001 - whatever else the vault raises is a finding
-            self._tell(id=number, error="unexpected", message=f"{type(error).__name__}: {error}")
+            self._tell(
+                id=number, error="unexpected", message="".join(traceback.format_exception(error))[-1500:]
+            )
         else:
             self._tell(id=number, **(answer or {}))
 
@@ -155,6 +159,7 @@ async def _serve(connection: socket.socket, config: dict[str, Any]) -> None:
 def main(connection: socket.socket, config: dict[str, Any]) -> None:
     """Serve until `stop`, the socket's end, or death."""
     random.seed()
+    configure_logging("warning", as_json=True)
     connection.setblocking(False)
     sabotage.become_another_process()
     sabotage.hasten()

@@ -5,7 +5,8 @@ Invariant: what PostgreSQL has committed is put before the checker before anythi
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.chaos.schedule import GRACE_S, Schedule
 from tests.chaos.server import Server
 
 _STARTS_MAX = 4
+_NOTES_KEPT = 400
 _FIRST_KEYS = {("session", "79990000000.0"): 0, ("pre-key", "0"): 0}
 _DATABASE_FIELDS = (
     "dbname",
@@ -34,9 +36,10 @@ _DATABASE_FIELDS = (
 )
 _OPTIONS = {
     "grace_s": float(GRACE_S),
-    "lease_ttl_s": 8.0,
+    "lease_ttl_s": 3.0,
     "opening_patience_s": 0.3,
     "acquire_timeout_s": 1.0,
+    "remote_timeout_s": 1.0,
     "gather_s": 0.01,
     "release_timeout_s": 1.0,
     "close_timeout_s": 1.0,
@@ -54,6 +57,8 @@ class World:
         self.companies = {label: f"{tag}-{label}" for label in schedule.companies}
         self.nodes: dict[str, Node] = {}
         self.counts: Counter[str] = Counter()
+        self._begun_at = time.monotonic()
+        self._notes: deque[str] = deque(maxlen=_NOTES_KEPT)
         first = State(0, dict(_FIRST_KEYS))
         self.checker = Checker(dict.fromkeys(self.companies.values(), first))
         self.expect = Expectations(self.checker, server)
@@ -82,6 +87,14 @@ class World:
                 },
             }
             self.nodes[name] = Node(name, zygote, self.directory / name / "vault", link, config)
+            self.nodes[name].note = self.note
+
+    def note(self, what: str) -> None:
+        """For whoever reads of a violation: what happened last."""
+        self._notes.append(f"{time.monotonic() - self._begun_at:7.3f} {what}")
+
+    def notes(self) -> str:
+        return "\n".join(self._notes)
 
     async def tear_down(self) -> None:
         for node in self.nodes.values():
@@ -114,6 +127,7 @@ class World:
                 continue  # it recovers just now
             for row in rows:
                 self.counts[f"ledger: {row.kind}"] += 1
+                self.note(f"ledger: {row}")
                 self.checker.committed(row)
             for node in self.nodes.values():
                 while node.fenced:
