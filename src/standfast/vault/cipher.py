@@ -49,7 +49,9 @@ class Cipher:
         try:
             return self._aes.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode())
         except (InvalidTag, ValueError, TypeError):
-            raise Unreadable("a sealed value cannot be opened") from None
+            raise Unreadable(
+                "a value does not match its seal: it was changed on disk, or sealed under another key"
+            ) from None
 
     def _renew(self) -> None:
         self._prefix = os.urandom(_PREFIX_BYTES)

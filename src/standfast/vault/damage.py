@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from standfast.authstate.company import Company
+from standfast.errors import StandfastError
 from standfast.vault.cipher import Unreadable
 from standfast.vault.schema import SchemaUnknown
 
@@ -32,7 +33,8 @@ class LogTorn(Exception):
         self.commits = commits
 
 
-UNREADABLE = (sqlite3.DatabaseError, Unreadable, SchemaUnknown, LogTorn)
+# A flipped bit can make a text undecodable or a column another type.
+UNREADABLE = (sqlite3.DatabaseError, Unreadable, SchemaUnknown, LogTorn, UnicodeDecodeError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +55,22 @@ def is_damage(error: Exception, *, at_opening: bool = False) -> bool:
     """Whether the file is broken, as opposed to the disk being full, away or read-only."""
     if not isinstance(error, sqlite3.Error):
         return isinstance(error, UNREADABLE)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in _BROKEN or (at_opening and code == _TABLE_MISSING)
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return isinstance(error, sqlite3.OperationalError)  # Python's own: a text that cannot be decoded
+    return code & 0xFF in _BROKEN or (at_opening and code & 0xFF == _TABLE_MISSING)
 
 
 def describe(error: Exception) -> str:
     """What was found, in words without any content of the file."""
-    if isinstance(error, Unreadable):
-        return "a value does not match its seal: changed on disk, or sealed under another key"
-    if isinstance(error, SchemaUnknown | LogTorn):
-        return str(error)
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return str(error)
+    if isinstance(error, Unreadable | SchemaUnknown | LogTorn | StandfastError) or hasattr(
+        error, "sqlite_errorcode"
+    ):
+        return str(error)
+    # Python's own messages show what was found.
+    return "a column holds what was never put there"
 
 
 def torn_commits(connection: sqlite3.Connection, file: Path) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from standfast.errors import JournalUnwritable
 from standfast.vault import schema
 from standfast.vault.cipher import Cipher, Unreadable, own_key, sync_directory
+from standfast.vault.damage import LogTorn, torn_commits
 
 CHECKPOINT_BYTES = 4 * 2**20
 LOG_BYTES = 4 * CHECKPOINT_BYTES
@@ -34,6 +35,7 @@ class VaultFile:
         self.directory = directory
         self.path = directory / "vault.db"
         self.beside = directory / "vault.new"
+        self.mended = directory / "vault.mended"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -67,8 +69,12 @@ class VaultFile:
                 self.make_beside().close()
             self.take_place()
         elif self.beside.exists():
-            self._remove_beside()  # begun and not finished
+            remove_database(self.beside)  # begun and not finished
         self._connection = schema.connect(self.path)
+        # First of all: behind a torn log even the tables may be those of an earlier time.
+        torn = torn_commits(self._connection, self.path)
+        if torn > 1:
+            raise LogTorn(torn)
         schema.check_tables(self._connection)
         if self.note(self._connection, "sentinel") != _SENTINEL:
             raise Unreadable("the vault's file has no sentinel")
@@ -80,7 +86,7 @@ class VaultFile:
 
     def make_beside(self) -> sqlite3.Connection:
         """A new file with empty tables, which does not have the name yet."""
-        self._remove_beside()
+        remove_database(self.beside)
         os.close(os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = schema.connect(self.beside)
         schema.create_tables(connection)
@@ -190,9 +196,11 @@ class VaultFile:
         except FileNotFoundError:
             return 0
 
-    def _remove_beside(self) -> None:
-        for suffix in _SUFFIXES:
-            self.beside.with_name(self.beside.name + suffix).unlink(missing_ok=True)
+
+def remove_database(path: Path) -> None:
+    """Remove a database with its log and index."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _checkpoint(path: Path) -> None:

@@ -20,7 +20,7 @@ from standfast.errors import JournalUnwritable
 from standfast.vault import companies, salvage, schema, wishes
 from standfast.vault.account import Account, Batch, Record
 from standfast.vault.commits import Commits
-from standfast.vault.damage import UNREADABLE, Damage, LogTorn, describe, is_damage, torn_commits
+from standfast.vault.damage import UNREADABLE, Damage, LogTorn, describe, is_damage
 from standfast.vault.files import VaultFile
 from standfast.vault.quarantine import Quarantined
 from standfast.vault.settling import Settling
@@ -73,9 +73,6 @@ class Replica(Writing):
     def _open(self) -> None:
         file = self._file
         file.open()
-        torn = torn_commits(file.connection, file.path)
-        if torn > 1:
-            raise LogTorn(torn)
         try:
             file.begin_log()
         except (OSError, sqlite3.Error) as error:

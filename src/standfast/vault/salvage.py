@@ -6,21 +6,25 @@ from a file whose structure is sound; what is known to be lost is told.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from standfast.authstate.company import Company
-from standfast.errors import JournalUnwritable
-from standfast.vault import companies, journal
+from standfast.authstate.company import Company, company_id
+from standfast.errors import JournalUnwritable, UsageError
+from standfast.vault import companies, journal, schema, wishes
 from standfast.vault.account import Account, Batch, place_of_value
 from standfast.vault.cipher import Cipher, Unreadable
 from standfast.vault.damage import UNREADABLE, Damage
-from standfast.vault.files import VaultFile
+from standfast.vault.files import VaultFile, remove_database
 from standfast.vault.mending import mended
+from standfast.vault.wishes import Wish
 
 __all__ = ["Damage", "replace_file"]
 _CHUNK = 2_000
@@ -29,11 +33,9 @@ _PUT_VALUE = "insert or ignore into replica (number, type, id, value) values (?,
 _PUT_COMPANY = "insert into companies (number, company, state) values (?, ?, ?)"
 _PUT_QUARANTINE = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, 0, 0, ?, ?)"
 _PUT_QUARANTINED = "insert into quarantined (id, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
-_COPIED = {
-    "wishes": ("company, wanted, unlinked, dirty", 4),
-    "quarantine": ("id, company, epoch, fenced_by, at, reason", 6),
-    "quarantined": ("id, first, last, at, size, change", 6),
-}
+_COPY_QUARANTINE = (
+    "insert or ignore into quarantine (id, company, epoch, fenced_by, at, reason) values (?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(slots=True)
@@ -51,25 +53,56 @@ def replace_file(file: VaultFile, what: str, known: Sequence[Account], *, torn: 
     where it had opened the file; `torn` commits were found unreadable at the end of its log. The file is closed on
     return. Raises `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
     try:
-        uri = f"file:{quote(str(file.path))}?mode=ro"
-        # Open before the others close: the last one to close would carry the log into the file and remove it.
-        with_log = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        # Opened before the others close: the last one to close would carry the log into the file and remove it.
+        old = _read_only(file.path)
         try:
             file.close()
             new = file.make_beside()
             try:
+                if not _has_schema(old):
+                    old.close()
+                    old = _with_schema(file)
                 new.execute("begin immediate")
-                damage = _Salvage(file, with_log, new, known).run(what, torn)
+                damage = _Salvage(file, old, new, known).run(what, torn)
                 new.execute("commit")
             finally:
                 new.close()
             moved_to = file.move_aside()
             file.take_place()
         finally:
-            with_log.close()
+            old.close()
+            remove_database(file.mended)
     except (OSError, sqlite3.Error) as error:
         raise JournalUnwritable(f"the damaged file of the vault cannot be replaced: {error}") from error
     return Damage(what, moved_to, damage.companies, damage.salvaged, damage.lost, damage.gaps)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.text_factory = lambda text: text.decode(errors="replace")
+    return connection
+
+
+def _has_schema(connection: sqlite3.Connection) -> bool:
+    try:
+        schema.check_tables(connection)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _with_schema(file: VaultFile) -> sqlite3.Connection:
+    """A copy of the damaged file with the first page of a new one: every file of ours begins with the same."""
+    for suffix in ("", "-wal"):
+        source = file.path.with_name(file.path.name + suffix)
+        if source.exists():
+            shutil.copyfile(source, file.mended.with_name(file.mended.name + suffix))
+    with file.mended.open("r+b") as copy:
+        pages = max(1, copy.seek(0, os.SEEK_END) // schema.PAGE_BYTES)
+        copy.seek(0)
+        copy.write(schema.first_page(pages))
+    return _read_only(file.mended)
 
 
 class _Salvage:
@@ -91,10 +124,8 @@ class _Salvage:
         found = self._companies()
         self._read_values(found)
         self._read_journal(found)
-        for table, (columns, count) in _COPIED.items():
-            rows = self._scan(table, columns)
-            marks = ", ".join("?" * count)
-            self._new.executemany(f"insert or ignore into {table} ({columns}) values ({marks})", rows)
+        self._copy_quarantine()
+        self._copy_wishes()
         incomplete = [each.account.company for each in found.values() if not self._settle(each)]
         # Each torn commit but the last was acknowledged; how many batches they held nobody can tell.
         lost = self._lost + max(0, torn - 1)
@@ -153,7 +184,30 @@ class _Salvage:
                 change = journal.unsealed(self._cipher, each.account.company, first, last, sealed)
             except Unreadable:
                 continue
-            each.batches.append((Batch(first, last, change, at), sealed))
+            each.batches.append((Batch(first, last, change, _number(at)), sealed))
+
+    def _copy_quarantine(self) -> None:
+        owners: dict[int, Company] = {}
+        for row in self._scan("quarantine", "id, company, epoch, fenced_by, at, reason"):
+            if self._new.execute(_COPY_QUARANTINE, row).rowcount > 0:
+                owners[row[0]] = row[1]
+        for entry, first, last, at, size, change in self._scan(
+            "quarantined", "id, first, last, at, size, change"
+        ):
+            try:
+                journal.unsealed(self._cipher, owners[entry], first, last, change)
+            except (KeyError, *UNREADABLE):
+                self._lost += 1
+                continue
+            self._new.execute(_PUT_QUARANTINED, (entry, first, last, _number(at), _number(size), change))
+
+    def _copy_wishes(self) -> None:
+        for company, *flags in self._scan("wishes", "company, wanted, unlinked, dirty"):
+            try:
+                wish = Wish(company_id(company), *(bool(flag) for flag in flags))
+            except UsageError:
+                continue
+            wishes.put(self._new, wish)
 
     def _scan(self, table: str, columns: str) -> Iterator[Any]:
         """Rows from the front as far as they can be read, then from the back as far as they can be read."""
@@ -163,7 +217,7 @@ class _Salvage:
                 reached = row[0]
                 yield row[1:]
             return
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self._sound = False
         try:
             for row in self._old.execute(
@@ -172,7 +226,7 @@ class _Salvage:
                 if reached is not None and row[0] <= reached:
                     return
                 yield row[1:]
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             return
 
     def _settle(self, found: _Found) -> bool:
@@ -214,3 +268,8 @@ class _Salvage:
 
 def _position(table: str) -> str:
     return "company" if table == "wishes" else "rowid"
+
+
+def _number(found: object) -> float:
+    """Times and sizes bear no seal."""
+    return found if isinstance(found, int | float) else 0

@@ -90,3 +90,18 @@ def check_tables(connection: sqlite3.Connection) -> None:
     connection.execute(
         "select 1 from companies, replica, journal, quarantine, quarantined, wishes, notes limit 0"
     )
+
+
+def first_page(pages: int) -> bytes:
+    """The page that every file of ours begins with, for one of so many pages."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute(f"pragma page_size={PAGE_BYTES}")
+        create_tables(connection)
+        page = bytearray(connection.serialize()[:PAGE_BYTES])
+    finally:
+        connection.close()
+    page[18:20] = b"\x02\x02"  # in WAL mode
+    page[28:32] = pages.to_bytes(4, "big")
+    page[32:40] = bytes(8)  # no free pages are known
+    return bytes(page)
