@@ -25,7 +25,7 @@ export function requireCompany(company) {
  */
 export async function openCompanyAuth(channel, { company, pair = false }) {
   requireCompany(company)
-  const opened = await channel.call('auth.open', JSON.stringify({ company, pair }))
+  const opened = await channel.call('auth.open', JSON.stringify({ company, pair, client: channel.client }))
   return new CompanyAuth(channel, company, credsOf(opened, pair))
 }
 

@@ -7,6 +7,7 @@
  * the link for good: nothing is served or sent again, and whoever uses it is told once.
  */
 
+import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { credsOf, identityOf } from './company-auth.mjs'
 import { fromWire, StandfastError } from './errors.mjs'
@@ -16,6 +17,8 @@ const FIRST_DELAY_MS = 100
 const MAX_DELAY_MS = 3_000
 
 export class GatewayLink {
+  /** Tells this client from others at the gateway. */
+  client = randomUUID()
   #options
   #wire = null
   #pending = new Map()
@@ -153,8 +156,10 @@ export class GatewayLink {
     try {
       const { company } = this.#options
       const pair = this.#options.pair && !this.#auth.created
-      const opened = await wire.request('auth.open', { company, pair }, { timeoutMs: this.#options.callTimeoutMs })
+      const params = { company, pair, client: this.client }
+      const opened = await wire.request('auth.open', params, { timeoutMs: this.#options.callTimeoutMs })
       this.#verify(credsOf(opened, pair))
+      if (opened.overtaken) this.#dropWrites()
     } catch (error) {
       wire.close()
       throw error
@@ -163,6 +168,14 @@ export class GatewayLink {
     this.#auth.reset()
     this.#options.logger?.info('connected to the gateway again')
     this.#adopt(wire)
+  }
+
+  /** Another client has held the company since: what was not answered must not come on top of what that one wrote. */
+  #dropWrites() {
+    const message = 'another client held the company while the connection to the gateway was lost'
+    for (const [number, { method }] of [...this.#pending]) {
+      if (method !== 'keys.get') this.#settle(number, new StandfastError('company_in_use', message))
+    }
   }
 
   #verify(rawCreds) {

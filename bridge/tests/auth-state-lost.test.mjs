@@ -120,6 +120,25 @@ test('a former connection that still holds the company is waited for, and closin
   assert.deepEqual(losses, [])
 })
 
+for (const other of [true, false]) {
+  test(`a write without answer ${other ? 'does not come on top of what another client wrote' : 'is sent again'}`, async (t) => {
+    const { gateway, keys, stored } = await opened(t)
+    gateway.before = async (method) => (method === 'keys.set' ? 'silence' : undefined)
+    const write = keys.set({ session: { 'a.0': { v: 2 } } })
+    const settled = other ? assert.rejects(write, { code: 'company_in_use' }) : write
+    await until(() => calls(gateway, 'keys.set') === 1, 'the write to be asked')
+    const back = await interrupted(gateway, () => {
+      gateway.before = async () => {}
+      if (other) gateway.company('acme').client = 'another'
+      if (other) stored.set('session/a.0', '{"v":3}')
+    })
+    await back()
+    await settled
+    assert.deepEqual(await keys.get('session', ['a.0']), { 'a.0': { v: other ? 3 : 2 } })
+    assert.equal(calls(gateway, 'keys.set'), other ? 1 : 2)
+  })
+}
+
 test('a service that comes back without its database is waited for; writes go on once it serves', async (t) => {
   const { gateway, keys, losses, stored } = await opened(t)
   await keys.get('session', ['a.0'])

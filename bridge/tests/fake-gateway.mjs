@@ -166,12 +166,14 @@ class Peer {
     return count
   }
 
-  open({ company, pair }, stored) {
+  open({ company, pair, client }, stored) {
     const holder = this.gateway.holders.get(company)
     if (holder && holder !== this) throw refusal('company_in_use', 'held by another connection')
     if (!stored.creds && !pair) throw refusal('company_unknown', 'no auth state')
     this.gateway.holders.set(company, this)
-    return { creds: stored.creds && JSON.parse(stored.creds) }
+    const overtaken = stored.client !== undefined && stored.client !== client
+    stored.client = client
+    return { creds: stored.creds && JSON.parse(stored.creds), overtaken }
   }
 }
 

@@ -180,3 +180,21 @@ async def test_a_company_that_nobody_holds_is_nobodys_to_lose(world: World) -> N
     assert world.gateway.revoke(ACME, TAKEN) is None
     await client.ask("auth.open", company="acme")
     assert client.told == []
+
+
+async def test_a_client_hears_that_another_one_was_there_since(world: World) -> None:
+    """Whoever opens a company again learns whether somebody else held it meanwhile."""
+
+    async def opened_by(client: str) -> bool:
+        connection = await world.client()
+        answer = await connection.ask("auth.open", company="acme", client=client)
+        await connection.ask("auth.close", company="acme")
+        return bool(answer["overtaken"])
+
+    assert [await opened_by(client) for client in ("a", "a", "b", "a", "a")] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]

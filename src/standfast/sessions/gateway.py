@@ -39,10 +39,11 @@ class Hello(msgspec.Struct):
 
 
 class Opening(msgspec.Struct):
-    """Params of `auth.open`."""
+    """Params of `auth.open`. `client` is one client's own word, the same at each of its openings."""
 
     company: str
     pair: bool = False
+    client: str = ""
 
 
 class Named(msgspec.Struct):
@@ -103,6 +104,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._holders: dict[Company, Connection] = {}
+        self._clients: dict[Company, str] = {}
         self._revoked: dict[Connection, dict[Company, StandfastError]] = {}
         self._releasing: set[asyncio.Task[None]] = set()
         self._hosts: HostPort | None = None
@@ -297,7 +299,12 @@ class Gateway:
             raise
         if not connection.is_open:
             self._give_back(connection, company)
-        return {"creds": msgspec.Raw(_one_line(creds) if creds is not None else _NULL)}
+        former = self._clients.get(company, params.client)
+        self._clients[company] = params.client
+        return {
+            "creds": msgspec.Raw(_one_line(creds) if creds is not None else _NULL),
+            "overtaken": former != params.client,
+        }
 
     async def _close(self, connection: Connection, params: Named) -> None:
         self._give_back(connection, company_id(params.company))

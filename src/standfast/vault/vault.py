@@ -218,6 +218,8 @@ class Vault:
                 holding.sequence -= 1
             self.note_unwritable(error)
             raise
+        if self._unwritable is not None:
+            self.note_unwritable(None)
         if holding.fenced is not None:
             # It lies in quarantine with the rest; to its writer it is not acknowledged.
             raise holding.fenced
