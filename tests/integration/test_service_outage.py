@@ -111,6 +111,7 @@ async def test_a_refusal_ends_a_start_only_without_replica(
             pass
     assert "wrong-Secret-1" not in str(refused.value.as_wire())
     assert StateDirectory(state).holder() is None
+    assert not (state / "vault").exists()
     await filled(state, tcp_options, store)
     async with running(state, wrong) as now:
         assert await now.service.vault.open(ACME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.sessions_table import Row
 from standfast.postgres.store import PostgresAuthStore
+from standfast.service.follower import DatabaseFollower
 from standfast.service.roster import VaultRoster
+from standfast.sessions.pool import SessionPool
 from tests.integration.services import ACME, Running, running, short_directory
 from tests.support import Proxy, made_up_creds, until
 
@@ -114,6 +117,25 @@ async def test_postgresql_is_the_truth_for_what_was_not_changed_here(
     assert await roster.wanted() == ["coral"]
     await away(now, proxy)
     assert await roster.wanted() == ["coral"]
+
+
+async def test_sessions_that_only_postgresql_knows_start_when_it_comes(
+    state: Path, proxied: DatabaseOptions, proxy: Proxy, database: Database
+) -> None:
+    """A service that began without it asks it as soon as it answers; what is in backoff is tried at once."""
+    await sessions_table.set_wanted(database, ACME, True)
+    await proxy.close()
+    async with running(state, proxied) as now:
+        service = now.service
+        pool = SessionPool(service.roster, service.bus)
+        follower = DatabaseFollower(service.vault, service.roster, service._schema, pool)
+        following = asyncio.create_task(follower.run())
+        assert await pool.start_wanted() == 0
+        await now.in_state("outage")
+        await proxy.listen()
+        await until(lambda: (session := pool.session(ACME)) is not None and session.wanted)
+        following.cancel()
+        await pool.close()
 
 
 async def test_rows_that_a_restore_lost_are_put_back(

@@ -56,7 +56,7 @@ def test_a_line_that_is_not_for_a_terminal_is_json(log: io.StringIO) -> None:
 
 def test_libraries_pass_the_same_way(log: io.StringIO) -> None:
     """A record of the standard library's logging is redacted too."""
-    logging.getLogger("psycopg.pool").warning("cannot reach %s", "postgresql://bot:hush@db/wa")
+    logging.getLogger("some.library").warning("cannot reach %s", "postgresql://bot:hush@db/wa")
     (line,) = lines(log)
     assert line["event"] == "cannot reach postgresql://bot:********@db/wa"
 
@@ -127,3 +127,15 @@ def test_other_numbers_stay(text: str) -> None:
 def test_no_password_of_a_url_survives(password: str) -> None:
     """Whatever characters the password has, also those that should have been encoded."""
     assert "hush" not in redact_text(f"cannot reach postgresql://bot:{password}-hush@db/wa now")
+
+
+@pytest.mark.parametrize("name", ["psycopg.pool", "stamina"])
+def test_libraries_are_silent_about_each_failed_attempt(log: io.StringIO, name: str) -> None:
+    """In an outage they would write several lines a second; one line for each change is ours."""
+    configure_logging("info", stream=log, as_json=True)
+    logging.getLogger(name).warning("error connecting")
+    structlog.get_logger(name).warning("retry scheduled")
+    assert log.getvalue() == ""
+    configure_logging("debug", stream=log, as_json=True)
+    logging.getLogger(name).warning("error connecting")
+    assert "error connecting" in log.getvalue()
