@@ -154,3 +154,23 @@ async def test_a_closed_clock_declares_nothing_more() -> None:
     clock = OutageClock(suspect_limit_s=0.02)
     clock.close()
     assert not await clock.wait_for({State.OUTAGE}, 0.1)
+
+
+async def test_refused_deliveries_are_an_outage_whatever_heartbeats_say() -> None:
+    """Until one is taken; then it is recovered from as from any other, at the next heartbeat if that failed too."""
+    clock, told = patient()
+    clock.succeeded()
+    clock.suspect(PASSWORD)
+    clock.refused(PASSWORD)
+    for _ in range(3):
+        clock.succeeded()
+    assert (clock.state, clock.cause, clock.is_refused) == (State.OUTAGE, PASSWORD, True)
+    clock.taken()
+    assert (clock.state, clock.cause, clock.is_refused) == (State.RECOVERING, None, False)
+    clock.refused(PASSWORD)
+    clock.failed(REFUSED)
+    clock.taken()
+    assert clock.state is State.OUTAGE
+    clock.succeeded()
+    clock.taken()
+    assert told == [State.ONLINE, State.SUSPECT, *[State.OUTAGE, State.RECOVERING] * 2]

@@ -198,7 +198,7 @@ _BY_TEXT = (
     (_RIGHTS, r"permission denied for database"),
     (_TLS, r"SSL|certificate|TLS"),
     (_SLOTS, r"too many (clients|connections)|connection slots are reserved|no more connections allowed"),
-    (_STARTING, r"starting up|in recovery mode|not yet accepting|hot standby mode is disabled"),
+    (_STARTING, r"starting up|in recovery mode|not (yet )?accepting connections"),
     (_SHUTDOWN, r"shutting down|terminating connection|crash of another server process"),
     (_READ_ONLY, r"session is read-only|server is in hot standby mode|server is not in hot standby"),
     (

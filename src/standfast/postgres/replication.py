@@ -35,6 +35,9 @@ _CALLS_AT_ONCE = 3
 _FENCED = "SF001"
 _EXISTS = "SF003"
 _ITS_OWN = frozenset({"55P03", "40P01"})  # its row is locked by somebody: that is no outage
+_EVERYBODYS = frozenset(
+    {"password", "access", "tls", "no_database", "rights", "schema", "transaction_pooling"}
+)
 
 
 @dataclass(slots=True)
@@ -68,8 +71,9 @@ class Replication:
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | StandfastError]:
         """Apply each wholly or not at all, at most one of each company. What PostgreSQL refuses of one company is
-        that one's result and stops no other; `DatabaseUnavailable` is raised for all, some of which may have been
-        applied. The deadline grows with the size, for slow links."""
+        that one's result and stops no other. `DatabaseUnavailable`, and a `DatabaseRejected` that concerns the account
+        or the schema, is raised for all, some of which may have been applied. The deadline grows with the size, for
+        slow links."""
         results: dict[Company, Delivered | StandfastError] = {}
         turns = asyncio.Semaphore(min(_CALLS_AT_ONCE, self._database.options.max_connections))
 
@@ -145,7 +149,9 @@ class Replication:
 
 
 def _may_be_ones_own(error: StandfastError) -> bool:
-    return isinstance(error, DatabaseRejected) or sqlstate(error) in _ITS_OWN
+    if isinstance(error, DatabaseRejected):
+        return error.facts.get("cause") not in _EVERYBODYS
+    return sqlstate(error) in _ITS_OWN
 
 
 def _first(errors: BaseExceptionGroup[StandfastError]) -> BaseException:

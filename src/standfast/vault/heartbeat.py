@@ -120,7 +120,7 @@ class HeartbeatLoop:
         self._confirmation.refresh()
 
     def _pause_s(self) -> float:
-        if self._outage.state in (State.ONLINE, State.RECOVERING):
+        if self._outage.state in (State.ONLINE, State.RECOVERING) or self._outage.is_refused:
             return self._interval_s
         pause_s, self._backoff_s = self._backoff_s, min(2 * self._backoff_s, LONGEST_BACKOFF_S)
         return pause_s * random.uniform(1 - _JITTER, 1)

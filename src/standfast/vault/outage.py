@@ -1,7 +1,8 @@
 """`OutageClock`: whether PostgreSQL is there, and since when it is not.
 
 Invariant: one failure of any cause is a suspicion; a second failed heartbeat, or a suspicion that lasts, is an
-outage. An outage ends for good only when what was written in it has been carried over.
+outage, and so is a PostgreSQL that confirms heartbeats and takes nothing else. An outage ends for good only when what
+was written in it has been carried over.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class OutageClock:
         self._since = self._clock.boottime()
         self._outage_started: float | None = None
         self._cause: StandfastError | None = None
+        self._refusal: StandfastError | None = None
         self._failures = 0
         self._limit_suspicion()
 
@@ -59,6 +61,11 @@ class OutageClock:
         """The boottime of the suspicion that became the present outage; kept until it is recovered from."""
         return self._outage_started
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether deliveries fail though heartbeats may succeed."""
+        return self._refusal is not None
+
     def since_s(self) -> float:
         """Seconds in the present state."""
         return self._clock.boottime() - self._since
@@ -69,7 +76,9 @@ class OutageClock:
 
     def succeeded(self) -> None:
         """PostgreSQL has confirmed a write."""
-        self._cause, self._failures = None, 0
+        self._cause, self._failures = self._refusal, 0
+        if self._refusal is not None:
+            return
         if self._state is State.OUTAGE or (self._state is State.SUSPECT and self._outage_started is not None):
             self._enter(State.RECOVERING)
         elif self._state is State.SUSPECT:
@@ -90,6 +99,21 @@ class OutageClock:
         if self._state in (State.ONLINE, State.RECOVERING):
             self._cause = error
             self._enter(State.SUSPECT)
+
+    def refused(self, error: StandfastError) -> None:
+        """Deliveries have failed for a while, whatever heartbeats say: an outage until one is `taken`."""
+        self._refusal = error
+        if self._state is not State.OUTAGE:
+            self._cause = error
+            self._enter_outage()
+
+    def taken(self) -> None:
+        """PostgreSQL has taken a delivery."""
+        if self._refusal is not None:
+            self._refusal = None
+            if self._failures == 0:
+                self._cause = None
+                self._enter(State.RECOVERING)
 
     def drained(self) -> None:
         """What was written in the outage has been carried over."""

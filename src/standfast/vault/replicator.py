@@ -17,7 +17,7 @@ import structlog
 
 from standfast.alert import AlertSink
 from standfast.authstate.company import Company
-from standfast.errors import DatabaseUnavailable, StandfastError
+from standfast.errors import DatabaseRejected, DatabaseUnavailable, StandfastError
 from standfast.postgres.replication import Delivered, Delivery, Replication
 from standfast.vault import alerts as raised
 from standfast.vault.holding import Holding
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 COMPANIES_AT_ONCE = 64
 DELIVERY_BYTES = 4 * 2**20
 STUCK_RETRY_S = 30.0
+REFUSED_AFTER_S = 1.5
+REFUSED_RETRY_S = 1.0
 _AFTER_FAILURE_S = 0.25
 _LONGEST_BACKOFF_S = 5.0
 _TURN_S = 0.02
@@ -91,6 +93,7 @@ class Replicator:
         self._halted: set[Company] = set()
         self._failures_in_a_row = 0
         self._stuck_until: dict[Holding, float] = {}
+        self._failing_since: float | None = None
         self._hurry = asyncio.Event()
 
     def wake(self, holding: Holding) -> None:
@@ -130,7 +133,7 @@ class Replicator:
         while True:
             await self._queue.filled.wait()
             if self._outage.state not in _CONNECTED:
-                await self._outage.wait_for(_CONNECTED, None)
+                await self._wait_until_connected()
             await self._gather()
             try:
                 await self._carry(self._queue.take(COMPANIES_AT_ONCE))
@@ -138,6 +141,14 @@ class Replicator:
                 # A loop that ended here would leave every journal growing for ever.
                 log.exception("replication failed unexpectedly")
                 await asyncio.sleep(1.0)
+
+    async def _wait_until_connected(self) -> None:
+        if self._outage.is_refused:
+            # Heartbeats say nothing of what is refused; only another attempt does.
+            await self._outage.wait_for(_CONNECTED, REFUSED_RETRY_S)
+        else:
+            self._failing_since = None
+            await self._outage.wait_for(_CONNECTED, None)
 
     async def _gather(self) -> None:
         """Batches that come close together travel together: fewer commits there, more of the machine here."""
@@ -159,20 +170,25 @@ class Replicator:
             deliveries = [(holding, delivery) for holding in ready if (delivery := self._next(holding))]
             if deliveries:
                 await self._deliver(deliveries)
-            self._failures_in_a_row = 0
-        except DatabaseUnavailable as error:
+            self._failures_in_a_row, self._failing_since = 0, None
+            self._outage.taken()
+        except (DatabaseUnavailable, DatabaseRejected) as error:
             await self._failed(error, ready)
         finally:
             self._under_way.difference_update(ready)
         for holding in later:
             asyncio.get_running_loop().call_later(1.0, self.wake, holding)
 
-    async def _failed(self, error: DatabaseUnavailable, holdings: list[Holding]) -> None:
+    async def _failed(self, error: StandfastError, holdings: list[Holding]) -> None:
         self.carried.failures += 1
         for holding in holdings:
             self.wake(holding)
+        # PostgreSQL may answer the heartbeat and still fail these calls: its disk full, or a right revoked.
+        now = time.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since >= REFUSED_AFTER_S:
+            self._outage.refused(error)
         self._on_failure(error)
-        # PostgreSQL may answer the heartbeat and still fail these calls: they are not repeated without end at once.
         pause_s = min(_AFTER_FAILURE_S * 2**self._failures_in_a_row, _LONGEST_BACKOFF_S)
         self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
         if self._outage.state is State.OUTAGE:
@@ -208,7 +224,7 @@ class Replicator:
         """What became of them. A large delivery on a dead connection has a long deadline: once PostgreSQL is known to
         be away nobody waits for that."""
         work = asyncio.ensure_future(self._replication.deliver(deliveries))
-        away = asyncio.ensure_future(self._outage.wait_for({State.OUTAGE}))
+        away = asyncio.ensure_future(self._went_away())
         waits: tuple[asyncio.Future[Any], ...] = (work, away)
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -219,6 +235,13 @@ class Replicator:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _went_away(self) -> None:
+        if (
+            self._outage.state is State.OUTAGE
+        ):  # this is the attempt that tells whether deliveries are refused still
+            await self._outage.wait_for(_CONNECTED)
+        await self._outage.wait_for({State.OUTAGE})
 
     def _confirmed(self, holding: Holding, delivery: Delivery, result: Delivered) -> None:
         self.carried.batches += max(0, result.sequence - holding.applied)
