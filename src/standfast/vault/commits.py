@@ -9,6 +9,7 @@ when a commit fails, so does everything that waits behind it, so that no later w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
@@ -170,7 +171,7 @@ class Commits:
         connection = self._connection
         try:
             if self._checkpoint:
-                connection.execute("pragma wal_checkpoint(passive)").fetchone()
+                _carry_log(connection)
             changed = connection.total_changes
             connection.execute("begin immediate")
             if group.errand is not None:
@@ -214,6 +215,12 @@ class Commits:
             if not write.future.done():
                 write.future.set_exception(refusal)
                 write.future.exception()  # who asked may be gone: nothing is to be said of that
+
+
+def _carry_log(connection: sqlite3.Connection) -> None:
+    # What keeps the log from being carried need not keep a commit from being appended to it.
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("pragma wal_checkpoint(passive)").fetchone()
 
 
 def _run_steps(connection: sqlite3.Connection, writes: list[_Write]) -> None:
