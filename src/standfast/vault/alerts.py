@@ -110,6 +110,19 @@ def foreign_database(companies: int, journaled: int, copy: Path | None) -> Alert
     )
 
 
+def node_shared(node: str) -> Alert:
+    return Alert(
+        "node_shared",
+        "critical",
+        f"another process speaks for this very node ({node}): its state directory was copied, or is used twice; each "
+        "takes the other's companies away",
+        _VAULT,
+        {
+            "next_step": "Stop one of both, and remove the directory 'vault' from the state directory of the copy."
+        },
+    )
+
+
 def replica_corrupt(damage: Damage) -> Alert:
     missing = f"; {damage.lost} acknowledged batches are lost" if damage.lost else ""
     return Alert(

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 SETTLING_AT_ONCE = 16
 _POLL_S = 0.02
 _RETRY_S = 1.0
+_SHARED_TOLD_FOR_S = 60.0
 _BACK = frozenset({State.ONLINE, State.RECOVERING})
 
 
@@ -41,6 +42,7 @@ class Recovery:
         self._foreign: str | None = None
         self._foreign_told = False
         self._unbound: str | None = None
+        self._shared_at: float | None = None
         self._wake = asyncio.Event()
         vault.outage.changed(self._changed)
         heartbeat.on_revision = self._revised
@@ -53,6 +55,8 @@ class Recovery:
 
     def _accept(self, heartbeat: Heartbeat) -> None:
         """Refuses the answer of another database than the one that the replica belongs to."""
+        if heartbeat.shared:
+            self._tell_shared()
         bound = self._vault.replica.database
         if bound in (None, heartbeat.database):
             self._foreign, self._foreign_told = None, False
@@ -70,6 +74,12 @@ class Recovery:
         )
         self._wake.set()
         raise self._vault.held.barred
+
+    def _tell_shared(self) -> None:
+        """Once, and once more where it comes again later."""
+        former, self._shared_at = self._shared_at, time.monotonic()
+        if former is None or self._shared_at - former > _SHARED_TOLD_FOR_S:
+            self._alerts.take(raised.node_shared(self._vault.options.node_name))
 
     def _changed(self, _state: State) -> None:
         outage = self._vault.outage
