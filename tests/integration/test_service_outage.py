@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from standfast.alert import LoggedAlerts
-from standfast.errors import DatabaseRejected, DatabaseUnavailable
+from standfast.cli.standing import vault_line
+from standfast.errors import AuthStateCorrupt, DatabaseRejected, DatabaseUnavailable
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
@@ -153,3 +154,22 @@ async def test_a_schema_that_is_lost_is_made_again(bare_database: Database) -> N
         assert await bare_database.fetch(Statement("look", "select count(*) from standfast_nodes")) == [(0,)]
     finally:
         working.cancel()
+
+
+async def test_the_status_outlives_a_replica_that_cannot_be_read(
+    state: Path, proxied: DatabaseOptions, store: PostgresAuthStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file is rebuilt an operator sees what was seen last, and why it is not newer."""
+    await filled(state, proxied, store)
+    async with running(state, proxied) as now:
+        before = (await now.service.status())["vault"]
+        replica = now.service.vault.replica
+
+        def unreadable() -> list[object]:
+            raise AuthStateCorrupt("the replica is damaged and being rebuilt")
+
+        monkeypatch.setattr(replica, "quarantined", unreadable)
+        after = (await now.service.status())["vault"]
+        assert "being rebuilt" in after["error"]
+        assert after["node"] == before["node"]
+        assert "being rebuilt" in vault_line(after).plain

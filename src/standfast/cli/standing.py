@@ -120,6 +120,8 @@ def vault_line(vault: dict[str, Any]) -> Text:
     line.append(f" ({size(replica.get('bytes', 0))})")
     if not replica.get("writable", True):
         line.append("  not writable", style="bold red")
+    if vault.get("error"):
+        line.append(f"  {vault['error']}", style="bold red")
     if vault.get("quarantine"):
         line.append(f"  quarantine {vault['quarantine']}: standfast quarantine list", style="bold yellow")
     return line

@@ -56,6 +56,7 @@ class Board:
         self._simulator = simulator
         self._server_version: str | None = None
         self._seen: dict[str, Any] = {"state": "unknown"}
+        self._vault_seen: dict[str, Any] = {"companies": []}
         self._host_stats: dict[str, Any] = {}
 
     async def run(self) -> None:
@@ -104,6 +105,16 @@ class Board:
             return _unavailable(outage.cause)
         return self._seen
 
+    def _vault_status(self) -> dict[str, Any]:
+        """A file that is just being rebuilt cannot be counted; whoever looks must see that, and not fail."""
+        try:
+            self._vault_seen = status_of(self._vault)
+        except StandfastError as error:
+            outage = self._vault.outage
+            now = {"state": outage.state.value, "since_s": round(outage.since_s(), 1), "error": error.message}
+            return self._vault_seen | now
+        return self._vault_seen
+
     def document(self) -> dict[str, Any]:
         """The operator's picture."""
         return {
@@ -114,7 +125,7 @@ class Board:
             "state_dir": self._state_dir,
             "gateway": str(self._gateway.path),
             "database": self.database(),
-            "vault": status_of(self._vault),
+            "vault": self._vault_status(),
             "host": {
                 "pid": self._engine.pid,
                 "ready": self._engine.is_ready,

@@ -5,20 +5,26 @@ Invariant: a vault's file is opened only by the process that holds the state dir
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
+from standfast.alert import LoggedAlerts
 from standfast.postgres.replication import Replication
 from standfast.service.database import SERVICE_PURPOSE, open_database
 from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
+from standfast.vault import alerts as raised
 from standfast.vault.decisions import Decisions
 from standfast.vault.opening import open_vault
 from standfast.vault.outage import State
 from standfast.vault.replica import Replica
 
 DECISION_TIMEOUT_S = 6.0
+TURN_TIMEOUT_S = 30.0
+_POLL_S = 0.1
 _DECIDED = frozenset({State.ONLINE, State.OUTAGE})
 
 
@@ -37,7 +43,12 @@ async def local_replica(settings: Settings, purpose: str) -> AsyncIterator[Repli
         yield None
         return
     async with _held(settings, purpose):
-        replica = Replica.open(directory, vault_key(settings))
+        alerts = LoggedAlerts()
+        replica = Replica.open(
+            directory,
+            vault_key(settings),
+            on_damage=lambda damage: alerts.take(raised.replica_corrupt(damage)),
+        )
         try:
             yield replica
         finally:
@@ -64,7 +75,13 @@ async def local_decisions(settings: Settings, purpose: str) -> AsyncIterator[Dec
 @contextlib.asynccontextmanager
 async def _held(settings: Settings, purpose: str) -> AsyncIterator[None]:
     state = StateDirectory(settings.state_dir)
-    state.acquire(purpose)
+    deadline = time.monotonic() + TURN_TIMEOUT_S
+    while not state.try_acquire(purpose):
+        # Another command is soon done; a service is not.
+        if service_runs(settings) or time.monotonic() > deadline:
+            state.acquire(purpose)
+            break
+        await asyncio.sleep(_POLL_S)
     try:
         yield
     finally:
