@@ -49,10 +49,10 @@ class OwnServer:
     async def stop(self) -> None:
         await self.embedded.stop()
 
-    def new_database(self) -> DatabaseOptions:
+    def new_database(self, more: str = "") -> DatabaseOptions:
         """A migrated, empty database, as its superuser reaches it."""
         self._database = f"own_{next(_numbers)}"
-        self.execute(f"create database {self._database} template {_TEMPLATE}")
+        self.execute(f"create database {self._database} template {_TEMPLATE} {more}")
         return replace(self.embedded.options, dbname=self._database)
 
     def as_node(self, options: DatabaseOptions) -> DatabaseOptions:
@@ -67,6 +67,18 @@ class OwnServer:
         ) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        """The rows of one statement, as superuser."""
+        with psycopg.connect(replace(self.embedded.options, dbname="postgres").to_conninfo()) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    async def kill(self) -> None:
+        """SIGKILL of every process of it."""
+        for process in self._family():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        await self.embedded.stop()
 
     def cut(self) -> None:
         """End every connection of the ordinary account that this class has not made."""
@@ -133,14 +145,14 @@ class OwnServer:
     @contextlib.asynccontextmanager
     async def killed(self) -> AsyncIterator[None]:
         """SIGKILL of every process of it."""
-        await self._kill()
+        await self.kill()
         yield
         await self.embedded.start()
 
     @contextlib.asynccontextmanager
     async def starting(self) -> AsyncIterator[None]:
         """It was killed and recovers, which takes long; a standby that lets nobody read looks just so from outside."""
-        await self._kill()
+        await self.kill()
         data, settings = self.embedded.data_dir, self.embedded.data_dir / "postgresql.auto.conf"
         former = settings.read_text()
         (data / "standby.signal").touch()
@@ -160,12 +172,6 @@ class OwnServer:
         except psycopg.OperationalError as error:
             return "not accepting connections" in str(error)
         return False
-
-    async def _kill(self) -> None:
-        for process in self._family():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        await self.embedded.stop()
 
     def _family(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self.embedded.pid)

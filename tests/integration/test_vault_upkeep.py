@@ -90,8 +90,8 @@ async def test_the_grace_period_is_told_half_used_and_over_once_each(
         assert one.alerts.taken[1].facts["age_s"] == pytest.approx(20, abs=3)
         assert one.alerts.taken[2].facts["companies"] == 1
         await one.vault.set_keys(ACME, {"session": {"open": b"1"}})
+        one.vault.release(ACME)
         with pytest.raises(GraceExpired, match="grace period of 30 s") as refused:
-            one.vault.release(ACME)
             await one.vault.open(ACME)
         assert refused.value.facts["age_s"] == pytest.approx(40, abs=3)
         await proxy.listen()
@@ -161,8 +161,8 @@ async def revisions(database: Database) -> int:
     return found
 
 
-async def changed(database: Database, revision: int) -> bool:
-    return await revisions(database) != revision
+async def reached(database: Database, revision: int) -> bool:
+    return await revisions(database) >= revision
 
 
 def in_replica(one: Node) -> set[Company]:
@@ -189,8 +189,7 @@ async def test_a_copied_state_directory_is_told_to_both(
             assert "state directory was copied" in alert.message
             await other.vault.set_keys(ACME, {"session": {"x": b"2"}})
             await until(lambda: bool(one.alerts.named("fenced")))
-            for _ in range(2):
-                revision = await revisions(paired)
-                await until(lambda: changed(paired, revision))
+            revision = await revisions(paired)
+            await until(lambda: reached(paired, revision + 3))
             assert len(one.alerts.named("node_shared")) == 1
     assert await session(paired, ACME, "x") == b"2"

@@ -106,11 +106,11 @@ async def pair(options: DatabaseOptions) -> None:
         await PostgresAuthStore(database).install(ACME, made_up_creds(), {"session": {"first": b"0"}})
 
 
-async def in_postgres(options: DatabaseOptions) -> dict[str, bytes]:
-    """Acme's sessions as PostgreSQL has them."""
+async def in_postgres(options: DatabaseOptions, key_type: str = "session") -> dict[str, bytes]:
+    """Acme's keys of one type as PostgreSQL has them."""
     async with Database(options) as database:
         snapshot = await PostgresAuthStore(database).snapshot(ACME)
-    return {} if snapshot is None else snapshot.keys.get("session", {})
+    return {} if snapshot is None else snapshot.keys.get(key_type, {})
 
 
 def short_deadlines(options: DatabaseOptions) -> DatabaseOptions:
