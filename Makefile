@@ -44,7 +44,7 @@ lint: setup-dev ## check style, types, import rules and house rules
 	@echo "lint: bridge" && cd bridge && $(BRIDGE_PATH) npm run --silent lint
 	@echo "lint: house rules" && $(BIN)/python scripts/check_house.py
 
-bench: setup-dev ## measure against an in-memory key store; prints a table, writes JSON to bench-results/
+bench: setup-dev ## measure what keeping sessions standing costs; BENCH_ARGS='line outage --rounds 1' for a part
 	@$(BRIDGE_PATH) $(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 chaos: setup-dev ## kill, stall and fill things while sessions chat

@@ -107,7 +107,8 @@ def show(console: Console, result: Mapping[str, Any]) -> None:
     )
     title = f"{result['rate_per_s']:g} messages/s between two clients, {result['outage_s']:g} s of outage"
     figures.show(console, title, columns, rows)
-    for name, run in result["runs"].items():
+    outages = {name: run for name, run in result["runs"].items() if not name.startswith("no outage")}
+    for name, run in outages.items():
         quiet = result["runs"][_name("none", "cache" in name)]
         times = figures.ratio(run["during_p99_ms"], quiet["during_p99_ms"])
         whole = run["delivered"] == run["sent"] and not run["twice"] and not run["sends_failed"]
