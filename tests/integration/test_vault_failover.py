@@ -14,7 +14,6 @@ import pytest
 from standfast.postgres.binaries import embedded_binaries, launch_command, launch_environment
 from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.options import DatabaseOptions
-from standfast.postgres.pool import Database
 from tests.integration.own_server import OwnServer
 from tests.integration.vaults import ACME, Load, in_postgres, node, pair
 from tests.support import Proxy, until
@@ -24,7 +23,7 @@ WAITING_S = 0.5
 
 
 class Cluster:
-    """A primary and its streaming standby, reached by sockets: `options` names both and asks for the one that writes."""
+    """A primary and its streaming standby, by sockets: `options` names both and asks for the one that writes."""
 
     def __init__(self, directory: Path) -> None:
         self.primary = OwnServer(directory / "primary")
@@ -123,18 +122,20 @@ async def test_a_firewall_that_forgot_the_connections_is_no_outage(
 ) -> None:
     """Those there were are dead without a word, new ones work: nobody waits and nobody is alerted."""
     await pair(tcp_options)
-    async with Proxy.before("127.0.0.1", tcp_options.port or 0) as proxy:
-        async with node(tmp_path, replace(tcp_options, port=proxy.port)) as one:
-            await one.vault.open(ACME)
+    async with (
+        Proxy.before("127.0.0.1", tcp_options.port or 0) as proxy,
+        node(tmp_path, replace(tcp_options, port=proxy.port)) as one,
+    ):
+        await one.vault.open(ACME)
+        await one.in_state("online")
+        async with Load(one.vault) as load:
+            proxy.freeze()
+            await one.in_state("suspect")
             await one.in_state("online")
-            async with Load(one.vault) as load:
-                proxy.freeze()
-                await one.in_state("suspect")
-                await one.in_state("online")
-                await load.goes_on()
-            await until(lambda: not one.vault.holdings()[0].pending)
-            assert load.slowest_s < WAITING_S
-            assert one.alerts.names() == []
+            await load.goes_on()
+        await until(lambda: not one.vault.holdings()[0].pending)
+        assert load.slowest_s < WAITING_S
+        assert one.alerts.names() == []
     assert await in_postgres(tcp_options) == {"first": b"0"} | load.written
 
 

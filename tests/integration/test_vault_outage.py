@@ -249,3 +249,36 @@ async def test_read_only_cache_skips_saves_in_an_outage(
         await one.vault.set_keys(ACME, {"session": {"0": b"9"}})
         assert await one.vault.get_keys(ACME, "session", ["0"]) == {"0": b"0"}
         assert one.alerts.named("saves_skipped")
+
+
+@pytest.mark.parametrize("kind", ["refused", "hung"])
+async def test_remote_durability_at_the_onset_of_an_outage(
+    tmp_path: Path, far: DatabaseOptions, proxy: Proxy, paired: Database, kind: str
+) -> None:
+    """A write that waits for PostgreSQL when that goes away is answered once that is suspected; later ones do not
+    wait."""
+    async with node(tmp_path, far, replace(QUICK, durability="remote")) as one:
+        await one.vault.open(ACME)
+        await one.in_state("online")
+        await one.vault.set_keys(ACME, {"session": {"x": b"0"}})
+        assert await session(paired, "x") == b"0"
+        if kind == "refused":
+            await proxy.close()
+        else:
+            proxy.flowing.clear()
+        began = asyncio.get_running_loop().time()
+        for n in range(1, 21):
+            await one.vault.set_keys(ACME, {"session": {"x": b"%d" % n}})
+        assert one.vault.outage.state != "online"
+        assert asyncio.get_running_loop().time() - began < 6
+        await one.in_state("outage")
+        async with asyncio.timeout(0.5):
+            await one.vault.set_keys(ACME, {"session": {"x": b"21"}})
+        if kind == "refused":
+            await proxy.listen()
+        else:
+            proxy.flowing.set()
+        await one.in_state("online")
+        assert await session(paired, "x") == b"21"
+        await one.vault.set_keys(ACME, {"session": {"x": b"22"}})
+        assert await session(paired, "x") == b"22"
