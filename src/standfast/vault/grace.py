@@ -10,6 +10,7 @@ from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, GraceExpired, StandfastError
 from standfast.vault.clock import Clock
 from standfast.vault.confirmation import Confirmation, Stamp
+from standfast.vault.damage import Damage
 from standfast.vault.options import VaultOptions
 from standfast.vault.replica import Record
 
@@ -45,12 +46,15 @@ class Grace:
             limit_s=self.limit_s,
         )
 
-    def no_replica(self, company: Company, failure: StandfastError | None) -> DatabaseUnavailable:
-        """PostgreSQL is away, and this node cannot do without it for this company."""
+    def no_replica(
+        self, company: Company, failure: StandfastError | None, damage: Damage | None = None
+    ) -> DatabaseUnavailable:
+        """PostgreSQL is away, and this node cannot do without it for this company; `damage` may be why."""
+        lost = f": it was damaged ({damage.what}) and moved aside" if damage else ""
         why = f": {failure.message}" if failure else ""
         cause = str(failure.facts.get("cause", "timeout")) if failure else "timeout"
         return DatabaseUnavailable(
-            f"PostgreSQL is away{why}; and this node has no whole replica of {company} to open it from",
+            f"PostgreSQL is away{why}; and this node has no whole replica of {company} to open it from{lost}",
             next_step=failure.next_step if failure else None,
             cause=cause,
         )

@@ -26,6 +26,7 @@ from standfast.errors import (
 )
 from standfast.postgres.replication import Replication
 from standfast.vault import alerts as raised
+from standfast.vault.damage import Damage
 from standfast.vault.grace import Grace
 from standfast.vault.holding import Holding
 from standfast.vault.lease import LeaseKeeper
@@ -41,8 +42,8 @@ _POLL_S = 0.01
 
 
 class Holdings:
-    """`barred` is why no company may be opened just now, where there is such a reason. `probe` is told of a failure
-    that a call to PostgreSQL met."""
+    """`barred` is why no company may be opened just now, where there is such a reason; `damage` what was last found of
+    the vault's file. `probe` is told of a failure that a call to PostgreSQL met."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Holdings:
         probe: Callable[[StandfastError], None],
     ) -> None:
         self.barred: StandfastError | None = None
+        self.damage: Damage | None = None
         self.replicator = Replicator(replica, replication, outage, options, alerts, self._lost, probe)
         self._replica = replica
         self._keeper = keeper
@@ -102,7 +104,7 @@ class Holdings:
         async with self.locked(company) as holding:
             holding.is_open = True
             try:
-                creds = await self._opened(holding, pair=pair)
+                creds = await self._opened_undamaged(holding, pair=pair)
                 holding.identity = identity_key(creds) if creds is not None else None
             except BaseException:
                 holding.is_open = False
@@ -111,6 +113,17 @@ class Holdings:
                 raise
             self.replicator.wake(holding)
             return creds
+
+    async def _opened_undamaged(self, holding: Holding, *, pair: bool) -> bytes | None:
+        try:
+            return await self._opened(holding, pair=pair)
+        except AuthStateCorrupt:
+            # Found just now: what the file has lost is fetched anew, once another file has taken its place.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.mending_patience_s):
+                    await self._replica.rebuilt()
+            holding.claimed = False
+        return await self._opened(holding, pair=pair)
 
     async def _opened(self, holding: Holding, *, pair: bool) -> bytes | None:
         failure: StandfastError | None = self._outage.cause
@@ -140,7 +153,7 @@ class Holdings:
     def _from_replica(self, holding: Holding, failure: StandfastError | None) -> bytes:
         record = self._replica.record(holding.company)
         if record is None or not record.complete or not record.has_creds:
-            raise self._grace.no_replica(holding.company, failure)
+            raise self._grace.no_replica(holding.company, failure, self.damage)
         age_s = self._grace.age_s(record)
         self._grace.check(holding.company, age_s, failure)
         creds = self._replica.creds(record.number)

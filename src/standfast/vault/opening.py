@@ -57,10 +57,13 @@ async def open_vault(
     options, alerts, clock = options or VaultOptions(), alerts or LoggedAlerts(), clock or SystemClock()
 
     vault: Vault | None = None
+    found_at_opening: Damage | None = None
 
     def damaged(damage: Damage) -> None:
+        nonlocal found_at_opening
         # At opening there is no vault yet that could mend anything: its first opening of a company does.
         if vault is None:
+            found_at_opening = damage
             alerts.take(raised.replica_corrupt(damage))
         else:
             vault.damaged(damage)
@@ -78,6 +81,7 @@ async def open_vault(
         )
         grace = Grace(confirmation, options, clock)
         vault = Vault(replica, replication, keeper, outage, grace, options, alerts, heartbeat.note_failure)
+        vault.held.damage = found_at_opening
         recovery = Recovery(vault, heartbeat, alerts)
         for work in (
             heartbeat.run(),

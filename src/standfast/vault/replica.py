@@ -122,6 +122,11 @@ class Replica(Writing):
         self._tell(damage)
         return damage
 
+    async def rebuilt(self) -> None:
+        """Returns once nothing is being rebuilt; at once, as a rule."""
+        while self._rebuilding is not None:
+            await asyncio.wait({self._rebuilding})
+
     def _tell(self, damage: Damage) -> None:
         if self._on_damage is not None:
             self._on_damage(damage)

@@ -17,7 +17,7 @@ import structlog
 
 from standfast.alert import AlertSink
 from standfast.authstate.company import Company
-from standfast.errors import DatabaseRejected, DatabaseUnavailable, StandfastError
+from standfast.errors import AuthStateCorrupt, DatabaseRejected, DatabaseUnavailable, StandfastError
 from standfast.postgres.replication import Delivered, Delivery, Replication
 from standfast.vault import alerts as raised
 from standfast.vault.holding import Holding
@@ -135,12 +135,21 @@ class Replicator:
             if self._outage.state not in _CONNECTED:
                 await self._wait_until_connected()
             await self._gather()
+            holdings = self._queue.take(COMPANIES_AT_ONCE)
             try:
-                await self._carry(self._queue.take(COMPANIES_AT_ONCE))
+                await self._carry(holdings)
+            except AuthStateCorrupt as error:
+                log.warning("a journal cannot be read: it is carried once it is mended", reason=error.message)
+                await self._later(holdings)
             except Exception:
                 # A loop that ended here would leave every journal growing for ever.
                 log.exception("replication failed unexpectedly")
-                await asyncio.sleep(1.0)
+                await self._later(holdings)
+
+    async def _later(self, holdings: list[Holding]) -> None:
+        for holding in holdings:
+            self.wake(holding)
+        await asyncio.sleep(1.0)
 
     async def _wait_until_connected(self) -> None:
         if self._outage.is_refused:

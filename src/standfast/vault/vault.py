@@ -8,6 +8,7 @@ PostgreSQL is told behind the caller's back. Invariant: no call of a company tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,6 +110,9 @@ class Vault:
     async def _mended(self, holding: Holding) -> None:
         """Wait until a damaged replica of the company has been rebuilt from PostgreSQL."""
         end = time.monotonic() + self.options.mending_patience_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.mending_patience_s):
+                await self.replica.rebuilt()
         while not ((record := self.replica.record(holding.company)) and record.complete):
             if time.monotonic() > end or self.outage.state is State.OUTAGE:
                 why = f": {self.outage.cause.message}" if self.outage.cause else ""
@@ -121,6 +125,7 @@ class Vault:
     def damaged(self, damage: Damage) -> None:
         """A damaged file was replaced; what it no longer holds wholly is fetched from PostgreSQL."""
         self._alerts.take(raised.replica_corrupt(damage))
+        self.held.damage = damage
         for company in damage.companies:
             self.held.unsettle(company)
 
