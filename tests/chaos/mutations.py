@@ -12,6 +12,7 @@ from typing import Any
 from standfast.postgres.pool import Statement
 from standfast.postgres.replication import Replication
 from standfast.vault.replica import Replica
+from tests.chaos import sabotage
 
 
 def _replace(owner: type, name: str, function: Callable[..., Any]) -> None:
@@ -63,6 +64,32 @@ def _split_batches() -> None:
     _replace(Replication, "deliver", split)
 
 
+def _commit_late() -> None:
+    """Every transaction stays open until the next one begins: whoever reads sees it, and a death undoes it."""
+    execute = sabotage.Connection.execute
+
+    def late(self: sabotage.Connection, sql: str, *args: Any) -> Any:
+        if sql.lstrip().lower().startswith("begin") and self.in_transaction:
+            execute(self, "commit")
+        if sql.strip().lower() == "commit":
+            return self.cursor()
+        return execute(self, sql, *args)
+
+    _replace(sabotage.Connection, "execute", late)
+
+
+def _forget_quarantine() -> None:
+    quarantine = Replica.quarantine
+
+    async def forgetful(self: Replica, number: int, reason: str, fenced_by: int) -> int | None:
+        kept = await quarantine(self, number, reason, fenced_by)
+        if kept is not None:
+            await self.discard(kept)
+        return kept
+
+    _replace(Replica, "quarantine", forgetful)
+
+
 _HALF = Statement(
     "half",
     "insert into whatsapp_keys (company_id, key_type, key_id, value)"
@@ -71,6 +98,8 @@ _HALF = Statement(
 )
 MUTATIONS: dict[str, Callable[[], None]] = {
     "acknowledge-before-commit": _acknowledge_before_the_commit,
+    "commit-late": _commit_late,
+    "forget-quarantine": _forget_quarantine,
     "replay-out-of-order": _replay_out_of_order,
     "split-batches": _split_batches,
     # In PostgreSQL, by the controller: the guard is a function there.

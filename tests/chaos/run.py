@@ -92,7 +92,7 @@ class Run:
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         node, company = self._world.nodes[name], self._world.companies[label]
         while True:
-            if company not in node.open_companies:
+            if not node.is_running or company not in node.open_companies:
                 await self._until_opened(name, label)
             answer = await node.ask("status")
             if answer.get("journals", {}).get(company) == 0:

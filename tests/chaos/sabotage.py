@@ -35,7 +35,7 @@ def passing(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Connection(sqlite3.Connection):
+class Connection(sqlite3.Connection):
     """Passes points at each statement, commit and checkpoint of the vault's file."""
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
@@ -72,7 +72,7 @@ def place_points() -> None:
     connect = sqlite3.connect
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        return connect(*args, **{"factory": _Connection, **kwargs})
+        return connect(*args, **{"factory": Connection, **kwargs})
 
     sqlite3.connect = watched
     for owner, names in (

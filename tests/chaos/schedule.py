@@ -90,8 +90,17 @@ class _Author:
         return written
 
     def _next(self) -> list[Step]:
-        kinds = (self._work, self._server, self._network, self._process, self._machine, self._end_one)
-        return self._chance.choices(kinds, (60, 9, 9, 13, 7, 12))[0]()
+        contended = 11 if len(self._nodes) > 1 else 0
+        kinds = {
+            self._work: 52,
+            self._server: 9,
+            self._network: 9,
+            self._process: 11,
+            self._machine: 7,
+            self._take_over: contended,
+            self._end_one: 12 + contended // 2,
+        }
+        return self._chance.choices(list(kinds), list(kinds.values()))[0]()
 
     def _on(self, name: str, step: Step, end: Step) -> list[Step]:
         self._faults[name] = end
@@ -133,22 +142,29 @@ class _Author:
 
     def _process(self) -> list[Step]:
         node = self._chance.choice(self._nodes)
-        kind = self._chance.choices(("kill", "arm", "stop", "pause", "expire"), (20, 45, 8, 10, 17))[0]
+        kind = self._chance.choices(("kill", "arm", "stop", "pause"), (22, 52, 13, 13))[0]
         if kind == "arm":
             point = self._chance.choice(KILL_POINTS)
             return [Step("arm", (node, point, str(self._chance.choice((1, 1, 1, 2, 3)))))]
-        if kind == "expire":
-            return self._take_over()
         if kind == "pause":
             return self._on(f"pause {node}", Step("pause", (node,)), Step("resume", (node,)))
         return self._on(f"down {node}", Step(kind, (node,)), Step("start", (node,)))
 
     def _take_over(self) -> list[Step]:
-        if len(self._nodes) == 1:
-            return self._work()
         old, new = self._chance.sample(self._nodes, 2)
         company = self._chance.choice(self._companies)
-        return [Step("expire", (old,)), Step("open", (new, company)), Step("write", (new, company, "1"))]
+        written = [Step("open", (old, company))]
+        # Mostly the old owner is cut off first, and goes on acknowledging what PostgreSQL never gets.
+        how = self._chance.choice(("stall", "refuse", "mute", "pause", "nothing"))
+        if how in ("stall", "refuse", "mute"):
+            written += self._on(f"net {old}", Step("net", (old, how)), Step("net", (old, "heal")))
+        written.append(Step("write", (old, company, str(self._chance.choice((1, 2, 4))))))
+        if how == "pause":
+            written += self._on(f"pause {old}", Step("pause", (old,)), Step("resume", (old,)))
+        written += [Step("expire", (old,)), Step("open", (new, company))]
+        if self._chance.random() < 0.7:
+            written.append(Step("write", (new, company, "1")))
+        return written
 
     def _machine(self) -> list[Step]:
         node, company = self._chance.choice(self._nodes), self._chance.choice(self._companies)

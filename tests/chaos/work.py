@@ -46,8 +46,9 @@ class Work:
         world.counts["opened"] += 1
         world.expect.may_open(node, company, answer)
         world.checker.opened(name, company, answer["state"])
-        node.open_companies.add(company)
-        return True
+        if node.is_running:
+            node.open_companies.add(company)
+        return node.is_running
 
     async def write(self, name: str, label: str, count: str) -> None:
         """So many writes at once; then all is read back."""
