@@ -38,8 +38,10 @@ from standfast.vault.wishes import Wish
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 DECISION_PATIENCE_S = 0.8
+KNOWN_PATIENCE_S = 0.2
 ASKING_PATIENCE_S = 1.5
-_DECIDED = frozenset({State.ONLINE, State.RECOVERING, State.OUTAGE})
+_ANSWERING = frozenset({State.ONLINE, State.RECOVERING})
+_DECIDED = _ANSWERING | {State.OUTAGE}
 
 
 class VaultRoster:
@@ -59,8 +61,11 @@ class VaultRoster:
         return self.was_asked.is_set()
 
     async def wanted(self) -> list[Company]:
-        await self._vault.outage.wait_for(_DECIDED, DECISION_PATIENCE_S)
-        if not self._is_away:
+        # Where nothing is known here a start has nothing to lose by waiting; else it goes on with what was wanted last,
+        # and `DatabaseFollower` asks as soon as PostgreSQL answers.
+        patience_s = KNOWN_PATIENCE_S if self._wishes else DECISION_PATIENCE_S
+        await self._vault.outage.wait_for(_DECIDED, patience_s)
+        if self._vault.outage.state in _ANSWERING:
             try:
                 await self.bring()
             except DatabaseUnavailable as error:

@@ -6,6 +6,7 @@ Invariant: the service never waits on it once it runs, and no attempt follows an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -33,6 +34,7 @@ class SchemaKeeper:
         self._needed.set()
         self._told: str | None = None
         self._tried = asyncio.Event()
+        self._began = time.monotonic()
         self._words = alarms.running_from_replica
 
     async def attempt(self) -> StandfastError | None:
@@ -49,9 +51,9 @@ class SchemaKeeper:
         return None
 
     async def tried_within(self, patience_s: float) -> bool:
-        """Whether the first attempt has ended, well or not, within that time."""
+        """Whether the first attempt has ended, well or not, within that time of the keeper's life."""
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(max(0.0, self._began + patience_s - time.monotonic())):
                 await self._tried.wait()
         except TimeoutError:
             return False

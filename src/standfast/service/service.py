@@ -44,10 +44,12 @@ from standfast.state_dir import StateDirectory
 from standfast.vault.clock import Clock, SystemClock
 from standfast.vault.decisions import Decisions
 from standfast.vault.opening import open_vault
+from standfast.vault.outage import State
 from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
-START_PATIENCE_S = 0.8  # with a replica there, for an embedded server or a schema that is about to be ready
+START_PATIENCE_S = 0.8  # with a replica there, for an embedded server that is about to be ready
+SCHEMA_PATIENCE_S = 0.6  # since the schema was begun to be looked at; the host is started meanwhile
 CANCEL_INTERVAL_S = 0.2
 
 
@@ -128,8 +130,9 @@ class Service:
             await self.engine.start()
             self._stack.push_async_callback(self.engine.stop)
             self._stack.push_async_callback(self.pool.close)
-            # The tables of a database that is there may just be being made.
-            await self._schema.tried_within(START_PATIENCE_S)
+            if self.vault.outage.state is State.ONLINE:
+                # The tables of a database that is there may just be being made.
+                await self._schema.tried_within(SCHEMA_PATIENCE_S)
             await self.pool.start_wanted()
 
     async def _open_vault(self) -> None:

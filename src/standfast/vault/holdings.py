@@ -98,7 +98,9 @@ class Holdings:
 
     async def open(self, company: Company, *, pair: bool) -> bytes | None:
         """See `Vault.open`."""
-        await self._outage.wait_for(_DECIDED, self._options.opening_patience_s)
+        # A suspicion that has lasted for as long is not waited for once more by each session that opens.
+        patience_s = self._options.opening_patience_s - self._outage.since_s()
+        await self._outage.wait_for(_DECIDED, max(0.0, patience_s))
         if self.barred is not None:
             raise self.barred
         async with self.locked(company) as holding:
