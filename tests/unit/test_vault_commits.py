@@ -33,7 +33,7 @@ class Lane:
             self.statements.append(statement)
 
     def append(self, number: int) -> asyncio.Future[None]:
-        return self.commits.append((1, number, number, 0.0, 1, b"x"), lambda: self.told.append(number))
+        return self.commits.append((None, 1, number, number, 0.0, 1, b"x"), lambda: self.told.append(number))
 
     def rows(self) -> list[int]:
         return [first for (first,) in self.connection.execute("select first from journal order by position")]

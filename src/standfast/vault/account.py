@@ -138,7 +138,7 @@ class Account:
             raise Unreadable("the journal ends before what is known to have been written")
         self.batches, self.journal_bytes, self.since = batches, size, since
         self.sequence = self.taken = max(self.sequence, last)
-        self.ended = self.ending = last
+        self.ended = self.ending = last if self.sequence > self.applied else self.sequence
 
     def check_empty(self) -> None:
         """The file's journal holds nothing of it. Raises `Unreadable` where it should."""
@@ -178,7 +178,7 @@ class Account:
         self.fresh_bytes = 0
         self.complete = True
         self.has_creds = None
-        self.applied = self.settled = sequence
+        self.applied = self.settled = sequence = max(sequence, self.applied)
         self.sequence = max(self.sequence, sequence)
         self.taken = max(self.taken, sequence)
         for batch in ahead:

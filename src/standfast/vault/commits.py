@@ -18,14 +18,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
-Row = tuple[int, int, int, float, int, bytes]
+Row = tuple[int | None, int, int, int, float, int, bytes]
 Step = Callable[[sqlite3.Connection], Any]
 
 SLOW_S = 0.002
 _PAGE = 4096  # about what a changed row puts into the log, beside large values
 _WEIGHT = 0.1  # of the newest commit in the moving measure
 _STALL_S = 0.01  # a longer one weighs no more: a single stall says little of the next commit
-APPEND = "insert into journal (number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
+APPEND = (
+    "insert into journal (position, number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?, ?)"
+    " on conflict (position) do update set number = excluded.number, first = excluded.first, last = excluded.last,"
+    " at = excluded.at, size = excluded.size, change = excluded.change"
+)
 
 
 class Errand(Protocol):
@@ -183,7 +187,7 @@ class Commits:
                 _run_steps(connection, group.writes)
             began = time.perf_counter()
             connection.execute("commit")
-            group.size = _PAGE * (2 + connection.total_changes - changed) + sum(row[4] for row in rows)
+            group.size = _PAGE * (2 + connection.total_changes - changed) + sum(row[5] for row in rows)
             group.seconds = time.perf_counter() - began
         except Exception as error:  # noqa: BLE001 - whoever waits gets it, in words of ours
             group.error = error

@@ -87,7 +87,9 @@ def put_rows(
 def finish_fill(
     connection: sqlite3.Connection, cipher: Cipher, account: Account, sequence: int
 ) -> list[Batch]:
-    """The tables are what PostgreSQL had at `sequence`; what the journal has beyond, which is fresh from now on."""
+    """The tables are what PostgreSQL had at `sequence`; what the journal has beyond, which is fresh from now on. Where
+    PostgreSQL has gone back in time, what it once confirmed is in the journal no more."""
+    sequence = max(sequence, account.applied)
     ahead = (
         list(journal.batches(connection, cipher, account, sequence)) if account.sequence > sequence else []
     )

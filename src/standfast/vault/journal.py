@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,20 +15,20 @@ from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.vault.account import Account, Batch, place_of_batch
 from standfast.vault.cipher import Cipher, Unreadable
-from standfast.vault.commits import Row
+from standfast.vault.commits import APPEND, Row
+from standfast.vault.slots import LARGEST_BYTES
 
 COMPACT_BYTES = 8 * 2**20  # read into one batch at a time
 _ORDER = "from journal where number = ? and first > ? order by first"
 _SELECT = f"select first, last, at, change {_ORDER}"
 _SUMS = "select number, count(*), sum(size), max(last), min(at) from journal group by number"
-_TRIM = (
-    "delete from journal where position in"
-    " (select position from journal where number = ? and last <= ? order by first limit ?) returning size"
+_OBSOLETE = (
+    "select position, size, last from journal where number = ? and last > ? and last <= ?"
+    " order by first limit ?"
 )
-_OLDEST = "select at from journal where number = ? order by first limit 1"
+_DELETE = "delete from journal where position = ?"
+_OLDEST = "select at from journal where number = ? and last > ? order by first limit 1"
 _WITHIN = "delete from journal where number = ? and first >= ? and last <= ? returning size"
-_INSERT = "insert into journal (number, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
-
 _Wire = tuple[bool, bytes | None, dict[str, dict[str, bytes | None]]]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Wire).decode
@@ -69,11 +69,12 @@ def unsealed(cipher: Cipher, company: Company, first: int, last: int, sealed_cha
     return Change(keys, creds, cleared)
 
 
-def row(cipher: Cipher, account: Account, sequence: int, change: Change, at: float) -> Row:
-    """The row of a new batch. It begins where the former one ended: numbers that were skipped go to it."""
+def row(cipher: Cipher, position: int, account: Account, sequence: int, change: Change, at: float) -> Row:
+    """The row of a new batch, to be written at `position`. It begins where the former one ended: numbers that were
+    skipped go to it."""
     first = account.ending + 1
     change_bytes = sealed(cipher, account.company, first, sequence, change)
-    return account.number, first, sequence, at, len(change_bytes), change_bytes
+    return position, account.number, first, sequence, at, len(change_bytes), change_bytes
 
 
 def sums(connection: sqlite3.Connection) -> dict[int, Sum]:
@@ -98,19 +99,38 @@ def batches(connection: sqlite3.Connection, cipher: Cipher, account: Account, af
         raise Unreadable(f"the journal lacks the batches {expected} to {account.ended}")
 
 
-def trim(connection: sqlite3.Connection, number: int, last: int, limit: int) -> list[int]:
-    """Delete at most `limit` rows up to `last`; their sizes."""
-    return [size for (size,) in connection.execute(_TRIM, (number, last, limit)).fetchall()]
+@dataclass(slots=True)
+class Trimmed:
+    """Rows that are needed no more: how many, their bytes, where the last of them ends, and which positions were kept
+    to be written to again. `since`: when the oldest row that is still needed was written."""
+
+    rows: int = 0
+    size: int = 0
+    last: int = 0
+    kept: list[int] = field(default_factory=list)
+    since: float | None = None
 
 
-def oldest(connection: sqlite3.Connection, number: int) -> float | None:
-    """When the oldest batch was taken; None: there is none."""
-    found = connection.execute(_OLDEST, (number,)).fetchone()
-    return None if found is None else found[0]
+def trim(
+    connection: sqlite3.Connection, number: int, span: tuple[int, int], limit: int, room: int
+) -> Trimmed:
+    """Give up at most `limit` rows that end within `span` (above the first, up to the second)."""
+    trimmed = Trimmed()
+    for position, size, last in connection.execute(_OBSOLETE, (number, *span, limit)).fetchall():
+        trimmed.rows += 1
+        trimmed.size += size
+        trimmed.last = last
+        if len(trimmed.kept) < room and size <= LARGEST_BYTES:
+            trimmed.kept.append(position)
+        else:
+            connection.execute(_DELETE, (position,))
+    found = connection.execute(_OLDEST, (number, span[1])).fetchone()
+    trimmed.since = None if found is None else found[0]
+    return trimmed
 
 
-def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> Shorter:
-    """Make one batch of the oldest ones, `COMPACT_BYTES` of them."""
+def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account, position: int) -> Shorter:
+    """Make one batch of the oldest ones, `COMPACT_BYTES` of them, and write it at `position`."""
     merged: Batch | None = None
     read_bytes = 0
     for batch in batches(connection, cipher, account, account.applied):
@@ -128,13 +148,21 @@ def compact(connection: sqlite3.Connection, cipher: Cipher, account: Account) ->
         size
         for (size,) in connection.execute(_WITHIN, (account.number, merged.first, merged.last)).fetchall()
     ]
-    size = put(connection, cipher, account, merged)
+    size = put(connection, cipher, account, merged, position)
     more = merged.last < account.ended and len(gone) > 1
     return Shorter(more, len(gone) - 1, sum(gone) - size)
 
 
-def put(connection: sqlite3.Connection, cipher: Cipher, account: Account, batch: Batch) -> int:
+def put(
+    connection: sqlite3.Connection,
+    cipher: Cipher,
+    account: Account,
+    batch: Batch,
+    position: int | None = None,
+) -> int:
     """Write a batch that is not at the end; its size."""
     change = sealed(cipher, account.company, batch.first, batch.last, batch.change)
-    connection.execute(_INSERT, (account.number, batch.first, batch.last, batch.at, len(change), change))
+    connection.execute(
+        APPEND, (position, account.number, batch.first, batch.last, batch.at, len(change), change)
+    )
     return len(change)

@@ -24,6 +24,7 @@ from standfast.vault.damage import UNREADABLE, Damage, LogTorn, describe, is_dam
 from standfast.vault.files import VaultFile
 from standfast.vault.quarantine import Quarantined
 from standfast.vault.settling import Settling
+from standfast.vault.slots import Slots
 from standfast.vault.wishes import Wish
 from standfast.vault.writing import Writing
 
@@ -89,7 +90,8 @@ class Replica(Writing):
         connection = self._file.connection
         self.node = self._file.note(connection, "node") or self._name_node(connection)
         self.database = self._file.note(connection, "database")
-        self._settling = Settling(self._cipher)
+        self._slots = Slots(connection)
+        self._settling = Settling(self._cipher, self._slots)
         self._accounts = {account.company: account for account in companies.load(connection, self._cipher)}
         self._numbers = {account.number: account for account in self._accounts.values()}
         self._wishes = wishes.load(connection)

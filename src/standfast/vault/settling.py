@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from standfast.vault import journal
 from standfast.vault.account import Account, Place, place_of_value
 from standfast.vault.cipher import Cipher
+from standfast.vault.journal import Trimmed
+from standfast.vault.slots import Slots
 
 FRESH_LIMIT_BYTES = 8 * 2**20  # in memory; above it values are carried over at once, however hot
-_PLACES_BESIDE, _PLACES_ALONE = (
-    32,
-    1_024,
-)  # carried in one commit: beside a writer who waits, or with nobody waiting
+# Carried in one commit: beside a writer who waits, or with nobody waiting.
+_PLACES_BESIDE, _PLACES_ALONE = 32, 1_024
 _ROWS_BESIDE, _ROWS_ALONE = 32, 512  # trimmed in one commit
 PUT = (
     "insert into replica (number, type, id, value) values (?, ?, ?, ?)"
@@ -39,8 +39,8 @@ class _Move:
     state: bytes
     trim_to: int = 0
     trim_rows: int = 0
-    trimmed: list[int] = field(default_factory=list)
-    since: float | None = None
+    room: int = 0
+    trimmed: Trimmed = field(default_factory=Trimmed)
 
 
 @dataclass(slots=True)
@@ -64,8 +64,9 @@ class Settling:
     """Decides what each commit carries. Companies in `_active` have something to carry or to trim, sooner or later;
     those in `_due`, now."""
 
-    def __init__(self, cipher: Cipher) -> None:
+    def __init__(self, cipher: Cipher, slots: Slots) -> None:
         self._cipher = cipher
+        self._slots = slots
         self._active: dict[int, Account] = {}
         self._due: dict[int, Account] = {}
 
@@ -106,11 +107,14 @@ class Settling:
         places = _PLACES_ALONE if idle else _PLACES_BESIDE
         rows = _ROWS_ALONE if idle else _ROWS_BESIDE
         moves = []
+        room = self._slots.room
         for account in self._due.values():
             move = self._move(account, places, rows)
+            move.room = max(0, room)
             moves.append(move)
             places -= len(move.places)
             rows -= move.trim_rows
+            room -= move.trim_rows
             if places <= 0 or rows <= 0:
                 break
         return _Errand(self._cipher, moves, self._done)
@@ -119,7 +123,9 @@ class Settling:
         chosen = _oldest(account, places)
         settled = _settled(account, len(chosen))
         trim_to = min(account.applied, settled)
-        needed = min(rows, account.batches) if account.trimmed < trim_to else 0
+        if account.trimmed < trim_to and not account.batches:
+            account.trimmed = trim_to
+        needed = rows if account.trimmed < trim_to else 0
         return _Move(account, chosen, settled, account.sealed(self._cipher, settled), trim_to, needed)
 
     def _done(self, moves: Iterable[_Move]) -> None:
@@ -129,13 +135,17 @@ class Settling:
                 account.wither(place, sequence)
             account.settled = max(account.settled, move.settled)
             if move.trim_rows:
-                account.batches -= len(move.trimmed)
-                account.journal_bytes -= sum(move.trimmed)
-                account.since = move.since
-            if len(move.trimmed) < move.trim_rows or not account.batches:
-                account.trimmed = max(account.trimmed, move.trim_to)
+                self._trimmed(account, move)
             if not _has_due(account):
                 self._due.pop(account.number, None)
+
+    def _trimmed(self, account: Account, move: _Move) -> None:
+        trimmed = move.trimmed
+        account.batches -= trimmed.rows
+        account.journal_bytes -= trimmed.size
+        account.since = trimmed.since
+        account.trimmed = move.trim_to if trimmed.rows < move.trim_rows else trimmed.last
+        self._slots.give(trimmed.kept)
 
 
 def _has_due(account: Account) -> bool:
@@ -184,6 +194,5 @@ def _put(connection: sqlite3.Connection, cipher: Cipher, move: _Move) -> None:
 
 
 def _trim(connection: sqlite3.Connection, move: _Move) -> None:
-    number = move.account.number
-    move.trimmed = journal.trim(connection, number, move.trim_to, move.trim_rows)
-    move.since = journal.oldest(connection, number)
+    span = (move.account.trimmed, move.trim_to)
+    move.trimmed = journal.trim(connection, move.account.number, span, move.trim_rows, move.room)

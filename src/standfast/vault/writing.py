@@ -24,6 +24,7 @@ from standfast.vault.damage import describe, is_damage
 from standfast.vault.files import VaultFile
 from standfast.vault.reading import Reading
 from standfast.vault.settling import Settling
+from standfast.vault.slots import Slots
 from standfast.vault.wishes import Wish
 
 TICK_S = 1.0
@@ -35,6 +36,7 @@ class Writing(Reading):
 
     database: str | None
     _settling: Settling
+    _slots: Slots
 
     def __init__(self, file: VaultFile, wall: Callable[[], float]) -> None:
         super().__init__(file)
@@ -52,10 +54,10 @@ class Writing(Reading):
         if "" in change.keys:
             raise UsageError("a key's type is empty", next_step="Name the type of each key.")
         at = self._wall()
-        row = journal.row(self._cipher, account, sequence, change, at)
         commits = self._writing()
+        row = journal.row(self._cipher, self._slots.take(), account, sequence, change, at)
         account.taken = account.ending = sequence
-        done = partial(self._appended, account, sequence, change, len(row[5]), at)
+        done = partial(self._appended, account, sequence, change, row[5], at)
         if change.cleared:
             return commits.run(partial(_append_clearing, row), done)
         return commits.append(row, done)
@@ -151,15 +153,18 @@ class Writing(Reading):
         account = self._account(number)
         shorter = journal.Shorter(more=True)
 
+        position = 0
+
         def step(connection: sqlite3.Connection) -> None:
             nonlocal shorter
-            shorter = journal.compact(connection, self._cipher, account)
+            shorter = journal.compact(connection, self._cipher, account, position)
 
         def done() -> None:
             account.batches -= shorter.batches
             account.journal_bytes -= shorter.size
 
         while shorter.more:
+            position = self._slots.take()
             await self._run(step, done, heavy=True)
 
     async def forget(self, number: int) -> None:
@@ -267,4 +272,4 @@ class Writing(Reading):
 
 def _append_clearing(row: Row, connection: sqlite3.Connection) -> None:
     connection.execute(APPEND, row)
-    companies.clear_keys(connection, row[0])
+    companies.clear_keys(connection, row[1])
