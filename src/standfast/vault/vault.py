@@ -126,6 +126,7 @@ class Vault:
         """A damaged file was replaced; what it no longer holds wholly is fetched from PostgreSQL."""
         self._alerts.take(raised.replica_corrupt(damage))
         self.held.damage = damage
+        self.note_unwritable(None)
         for company in damage.companies:
             self.held.unsettle(company)
 
