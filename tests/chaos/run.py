@@ -19,7 +19,7 @@ from tests.chaos.work import Work
 from tests.chaos.world import World
 
 SETTLE_TIMEOUT_S = 25.0
-_POLL_S = 0.02
+_POLL_S = 0.05
 
 
 class Run:

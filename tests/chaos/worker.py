@@ -48,6 +48,7 @@ class Worker:
         self._vault = vault
         self._clock = clock
         self._tell = tell
+        self._revoked: dict[Company, CompanyInUse] = {}
         vault.keeper.on_fenced = self._fenced
 
     async def do(self, command: dict[str, Any]) -> None:
@@ -67,11 +68,12 @@ class Worker:
 
     async def do_open(self, company: str) -> dict[str, Any]:
         known = company_id(company)
+        self._revoked.pop(known, None)
         await self._vault.open(known)
         return await self.do_read(company) | {"confirmed": self._vault.grace.node_age_s() is not None}
 
     async def do_read(self, company: str) -> dict[str, Any]:
-        known = company_id(company)
+        known = self._held(company)
         raw = await self._vault.load_creds(known)
         state = State(None if raw is None else workload.number_of_creds(raw))
         for key_type, ids in workload.KEY_IDS.items():
@@ -80,7 +82,7 @@ class Worker:
         return {"state": state.text()}
 
     async def do_write(self, company: str, seed: int, label: str, number: int) -> None:
-        known, operation = company_id(company), workload.operation(seed, label, number)
+        known, operation = self._held(company), workload.operation(seed, label, number)
         if operation.creds is not None:
             await self._vault.save_creds(known, workload.creds(operation.creds))
         elif operation.cleared:
@@ -109,12 +111,21 @@ class Worker:
         ]
         records = replica.companies()
         return {
-            "outage": str(self._vault.outage.state),
+            "outage": f"{self._vault.outage.state}: {self._vault.outage.cause}",
             "journals": {record.company: record.journal_batches for record in records},
             "quarantined": kept,
         }
 
-    def _fenced(self, company: Company, _error: CompanyInUse) -> None:
+    def _held(self, company: str) -> Company:
+        known = company_id(company)
+        if known in self._revoked:
+            raise self._revoked[known]
+        return known
+
+    def _fenced(self, company: Company, error: CompanyInUse) -> None:
+        """As the gateway does: who had it open loses it at once, and must open it again."""
+        self._revoked[company] = error
+        self._vault.release(company)
         self._tell(event="fenced", company=company)
 
 

@@ -5,6 +5,7 @@ Invariant: what PostgreSQL has committed is put before the checker before anythi
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -58,6 +59,7 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.counts: Counter[str] = Counter()
         self._begun_at = time.monotonic()
+        self._last_note = ""
         self._notes: deque[str] = deque(maxlen=_NOTES_KEPT)
         first = State(0, dict(_FIRST_KEYS))
         self.checker = Checker(dict.fromkeys(self.companies.values(), first))
@@ -91,6 +93,10 @@ class World:
 
     def note(self, what: str) -> None:
         """For whoever reads of a violation: what happened last."""
+        kind = re.sub(r'"id": \d+', "", what)
+        if kind == self._last_note:
+            return
+        self._last_note = kind
         self._notes.append(f"{time.monotonic() - self._begun_at:7.3f} {what}")
 
     def notes(self) -> str:
