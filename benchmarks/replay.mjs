@@ -69,6 +69,6 @@ tell({
   get_p99_ms: percentile(times.get, 0.99),
   set_p50_ms: percentile(times.set, 0.5),
   set_p99_ms: percentile(times.set, 0.99),
-  client_cpu_us_per_op: (user + system) / count,
+  cpu_us_per_op: (user + system) / count,
 })
 process.exit(0)

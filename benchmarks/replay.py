@@ -37,15 +37,25 @@ class Times:
     def __init__(self) -> None:
         self.gets: list[float] = []
         self.sets: list[float] = []
+        self._began = time.perf_counter()
+        self._cpu_s = time.process_time()
 
-    def result(self, seconds: float) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
+        """Figures of the time since this was made."""
+        seconds, cpu_s = time.perf_counter() - self._began, time.process_time() - self._cpu_s
         count = len(self.gets) + len(self.sets)
         latencies = {
             f"{kind}_p{int(share * 100)}_ms": percentile(values, share) * 1000
             for kind, values in (("get", self.gets), ("set", self.sets))
             for share in (0.5, 0.99)
         }
-        return {"ops_per_s": count / seconds, "operations": count, "seconds": seconds, **latencies}
+        return {
+            "ops_per_s": count / seconds,
+            "operations": count,
+            "seconds": seconds,
+            "cpu_us_per_op": cpu_s * 1e6 / count,
+            **latencies,
+        }
 
 
 def replay_bare(keys: SqliteKeys, trace: Trace, companies: int, budget_s: float) -> Times:
@@ -104,10 +114,10 @@ async def replay(options: dict[str, Any], trace: Trace) -> None:
             await store.create_creds(company, made_up_creds(number))
             await store.set_keys(company, trace.state)
         await pause()
-        times, began = Times(), time.perf_counter()
-        ends = began + options["budget_s"]
+        times = Times()
+        ends = time.perf_counter() + options["budget_s"]
         await asyncio.gather(*(replay_company(store, company, trace, ends, times) for company in companies))
-        tell(times.result(time.perf_counter() - began))
+        tell(times.result())
 
 
 async def bare(options: dict[str, Any], trace: Trace) -> None:
@@ -117,9 +127,7 @@ async def bare(options: dict[str, Any], trace: Trace) -> None:
             keys.put(company, trace.state)
             keys.commit()
         await pause()
-        began = time.perf_counter()
-        times = replay_bare(keys, trace, options["companies"], options["budget_s"])
-        tell(times.result(time.perf_counter() - began))
+        tell(replay_bare(keys, trace, options["companies"], options["budget_s"]).result())
 
 
 def main() -> None:
