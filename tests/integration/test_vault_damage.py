@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, JournalUnwritable, StandfastError
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database
+from standfast.postgres.store import PostgresAuthStore
 from standfast.vault.vault import Vault
 from tests.integration.vaults import ACME, QUICK, in_postgres, node, pair
-from tests.support import Proxy, until
+from tests.support import Proxy, made_up_creds, until
 
-_FLIP = "update {table} set {column} = cast(substr({column}, 1, 20) || x'00' || substr({column}, 22) as blob) where {where}"
+_FLIP = (
+    "update {table} set {column} = cast(substr({column}, 1, 20) || x'00' || substr({column}, 22) as blob)"
+    " where {where}"
+)
 SLOW = replace(QUICK, gather_s=60.0)  # what is written lies in the journal for a while
 
 
@@ -44,6 +50,10 @@ def flip(directory: Path, table: str, column: str, where: str) -> None:
 
 def break_first(directory: Path) -> None:
     flip(directory, "replica", "value", "type = 'session' and id = 'first'")
+
+
+def break_creds(directory: Path) -> None:
+    flip(directory, "replica", "value", "type = '' and id = ''")
 
 
 def break_all(directory: Path) -> None:
@@ -84,6 +94,31 @@ async def test_damage_under_a_session_heals_by_itself(
     assert await in_postgres(tcp_options) == {"first": b"0", "before": b"1", "after": b"1"}
 
 
+async def test_damage_of_one_company_does_not_hold_up_another(
+    tmp_path: Path, far: DatabaseOptions, tcp_options: DatabaseOptions
+) -> None:
+    """What was to be delivered while the file was rebuilt is delivered then, without another write."""
+    bolt = Company("bolt")
+    async with Database(tcp_options) as database:
+        await PostgresAuthStore(database).install(
+            bolt, made_up_creds(b"\x05" * 32), {"session": {"second": b"0"}}
+        )
+    async with node(tmp_path, far) as one:
+        for company in (ACME, bolt):
+            await one.vault.open(company)
+        await one.in_state("online")
+        flip(tmp_path, "replica", "value", "type = 'session' and id = 'second'")
+        await write(one.vault, "last")
+        assert await one.vault.get_keys(bolt, "session", ["second"]) == {"second": b"0"}
+        assert one.alerts.taken[0].facts["companies"] == 1
+        await until(lambda: has(tcp_options, "last"))
+        assert one.alerts.names() == ["replica_corrupt"]
+
+
+async def has(options: DatabaseOptions, name: str) -> bool:
+    return name in await in_postgres(options)
+
+
 async def test_damage_under_a_session_in_an_outage_is_told_with_both(
     tmp_path: Path, far: DatabaseOptions, proxy: Proxy, tcp_options: DatabaseOptions
 ) -> None:
@@ -110,7 +145,7 @@ async def test_damage_under_a_session_in_an_outage_is_told_with_both(
     assert await in_postgres(tcp_options) == {"first": b"0", "before": b"1", "after": b"1"}
 
 
-@pytest.mark.parametrize("damage", [break_first, break_all])
+@pytest.mark.parametrize("damage", [break_first, break_creds, break_all])
 async def test_a_file_that_was_damaged_meanwhile_is_rebuilt(
     tmp_path: Path, far: DatabaseOptions, damage: object
 ) -> None:
