@@ -38,9 +38,12 @@ async def measure(bench: Bench) -> dict[str, Any]:
     trace = await record(bench, mirror=False)
     crossing = await record(bench, mirror=True)
     runs: dict[str, list[dict[str, Any]]] = {}
-    async with _measurements(bench, trace, crossing) as measurements:
-        for name in bench.alternating(measurements):
-            runs.setdefault(name, []).append(await measurements[name]())
+    # Only what is compared runs side by side: all gateways at once would want more connections than there are.
+    sides = [_local(bench, trace, crossing), *(_gateways(bench, trace, delay_ms) for delay_ms in DELAYS_MS)]
+    for side in sides:
+        async with side as measurements:
+            for name in bench.alternating(measurements):
+                runs.setdefault(name, []).append(await measurements[name]())
     sockets = figures.significant(figures.median(runs.pop("socket"), "round_trip_ms"), 3)
     return {
         "trace": Trace.read(trace).described(),
@@ -51,54 +54,51 @@ async def measure(bench: Bench) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _measurements(bench: Bench, trace: Path, crossing: Path) -> AsyncIterator[dict[str, Measurement]]:
-    """By name, what to run."""
+async def _local(bench: Bench, trace: Path, crossing: Path) -> AsyncIterator[dict[str, Measurement]]:
+    """By name, what to run: everything that needs no gateway."""
     measurements: dict[str, Measurement] = {}
-    async with contextlib.AsyncExitStack() as stack:
-        echo = bench.directory / "echo.sock"
-        program = await stack.enter_async_context(Program.python("echo", {"socket": str(echo)}))
+    echo = str(bench.directory / "echo.sock")
+    async with Program.python("echo", {"socket": echo}) as program:
         await program.told()
         budget_ms = BUDGET_S * bench.share * 1000
         measurements["socket"] = lambda: run(
-            Program.node("echo.mjs", {"socket": str(echo), "budgetMs": budget_ms})
+            Program.node("echo.mjs", {"socket": echo, "budgetMs": budget_ms})
         )
         for companies in (1, MANY):
-            _add_local(bench, measurements, trace, companies)
+            for store, title in (
+                ("sqlite", "bare SQLite"),
+                ("vault", "vault"),
+                ("postgres", "direct PostgreSQL"),
+            ):
+                _add_python(
+                    bench, measurements, store, f"python: {title}{_many(companies)}", trace, companies
+                )
+            _add_node(
+                bench, measurements, "files", f"node: Baileys' files{_many(companies)}", trace, companies
+            )
         _add_python(bench, measurements, "vault", "python: vault, what crosses the socket", crossing, 1)
-        for delay_ms in DELAYS_MS:
-            await _add_gateways(bench, measurements, trace, delay_ms, stack)
         yield measurements
 
 
-def _add_local(bench: Bench, measurements: dict[str, Measurement], trace: Path, companies: int) -> None:
-    for store, title in (
-        ("sqlite", "bare SQLite"),
-        ("vault", "vault"),
-        ("postgres", "direct PostgreSQL"),
+@contextlib.asynccontextmanager
+async def _gateways(bench: Bench, trace: Path, delay_ms: float) -> AsyncIterator[dict[str, Measurement]]:
+    """By name, what to run through gateways whose PostgreSQL is that far away."""
+    measurements: dict[str, Measurement] = {}
+    async with (
+        bench.reached(delay_ms) as options,
+        direct_gateway_on(bench.new_directory("d"), options) as direct,
+        gateway_on(bench.new_directory("v"), options) as vault,
     ):
-        _add_python(bench, measurements, store, f"python: {title}{_many(companies)}", trace, companies)
-    _add_node(bench, measurements, "files", f"node: Baileys' files{_many(companies)}", trace, companies)
-
-
-async def _add_gateways(
-    bench: Bench,
-    measurements: dict[str, Measurement],
-    trace: Path,
-    delay_ms: float,
-    stack: contextlib.AsyncExitStack,
-) -> None:
-    options = await stack.enter_async_context(bench.reached(delay_ms))
-    direct = await stack.enter_async_context(direct_gateway_on(bench.new_directory("d"), options))
-    vault = await stack.enter_async_context(gateway_on(bench.new_directory("v"), options))
-    for companies in (1, MANY):
-        end = _away(delay_ms) + _many(companies)
-        for title, store, gateway in (
-            ("vault", "standfast", vault),
-            ("vault, every operation crosses", "gateway", vault),
-            ("direct PostgreSQL, coherent copy", "standfast", direct),
-            ("direct PostgreSQL", "gateway", direct),
-        ):
-            _add_node(bench, measurements, store, f"node: {title}{end}", trace, companies, gateway)
+        for companies in (1, MANY):
+            end = _away(delay_ms) + _many(companies)
+            for title, store, gateway in (
+                ("vault", "standfast", vault),
+                ("vault, every operation crosses", "gateway", vault),
+                ("direct PostgreSQL, coherent copy", "standfast", direct),
+                ("direct PostgreSQL", "gateway", direct),
+            ):
+                _add_node(bench, measurements, store, f"node: {title}{end}", trace, companies, gateway)
+        yield measurements
 
 
 def _add_python(
