@@ -146,6 +146,22 @@ async def test_a_broken_batch_is_made_good_from_the_replica(tmp_path: Path) -> N
     await vault_file.close()
 
 
+async def test_a_batch_that_is_missing_is_noticed_at_opening(tmp_path: Path) -> None:
+    """In the middle, and at the end: what the company's row says was written must be there."""
+    await _written(tmp_path)
+    _change(
+        tmp_path,
+        f"delete from journal where number = 1 and first = {APPLIED + 5}",
+        f"delete from journal where number = 2 and first = {WRITTEN}",
+    )
+    damages: list[Damage] = []
+    vault_file = opened(tmp_path, on_damage=damages.append)
+    assert (len(damages), damages[0].lost, damages[0].companies) == (1, 0, ())
+    check_holds(vault_file, ACME, WRITTEN)
+    check_holds(vault_file, BOLT, WRITTEN)
+    await vault_file.close()
+
+
 @pytest.mark.usefixtures("_nothing_settles")
 async def test_a_batch_that_is_nowhere_else_is_told_as_lost(tmp_path: Path) -> None:
     """Not settled yet when the process died, and then broken: those behind it can still be delivered."""

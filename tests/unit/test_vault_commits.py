@@ -121,8 +121,6 @@ async def test_a_slow_disk_is_left_to_a_thread_until_it_is_quick_again(lane: Lan
         lane.commits.seconds = seconds
         written = lane.append(len(used))
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
         used.append(not lane.commits.is_idle)
         await written
     assert used == [False, True]
-    assert lane.commits.seconds < commits._STALL_S

@@ -14,6 +14,7 @@ import msgspec
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.vault.cipher import Cipher, Unreadable
+from standfast.vault.rows import Entry, Rows
 from standfast.vault.schema import CREDS
 
 Place = tuple[str, str]
@@ -77,7 +78,7 @@ class Account:
     `fresh` holds what was journaled and is not in the replica's tables yet, oldest first, each value (None: deleted)
     with the sequence that wrote it; `cleared` is the last one that cleared all keys. `ripe` is the sequence of a moment
     ago, `due` that of the moment before: what was not written again since `due` is to be moved to the tables.
-    `trimmed`: the journal holds nothing up to it."""
+    `noted` is `applied` as the file knows it."""
 
     company: Company
     number: int
@@ -93,10 +94,8 @@ class Account:
     confirmed: str | None = None
     released_at: float | None = None
     has_creds: bool | None = None  # None: nobody has looked yet
-    trimmed: int = 0
-    batches: int = 0
-    journal_bytes: int = 0
-    since: float | None = None
+    noted: int = 0
+    rows: Rows = field(default_factory=Rows, repr=False)
     fresh: OrderedDict[Place, tuple[bytes | None, int]] = field(default_factory=OrderedDict, repr=False)
     fresh_bytes: int = 0
     cleared: int = 0
@@ -127,23 +126,29 @@ class Account:
         """From its row. Raises `Unreadable`."""
         kept = _decode(cipher.open(state, place_of_company(company)))
         account = cls.at(company, kept.epoch, kept.sequence)
-        account.number, account.applied, account.settled = number, kept.applied, kept.settled
+        account.number, account.settled = number, kept.settled
+        account.applied = account.noted = kept.applied
         account.complete, account.held = kept.complete, kept.held
         account.confirmed, account.released_at = kept.confirmed, kept.released_at
         return account
 
-    def count(self, batches: int, size: int, last: int, since: float) -> None:
-        """What the file's journal holds of it."""
-        if last < self.sequence > self.applied:
-            raise Unreadable("the journal ends before what is known to have been written")
-        self.batches, self.journal_bytes, self.since = batches, size, since
-        self.sequence = self.taken = max(self.sequence, last)
-        self.ended = self.ending = last if self.sequence > self.applied else self.sequence
+    def found(self, first: int, entry: Entry) -> bool:
+        """A row of the journal that begins with `first`, in order; whether it is needed. Raises `Unreadable` where one
+        before it is missing."""
+        needless = min(self.applied, self.settled)
+        if entry.last <= max(needless, self.rows.last):
+            return False
+        if first > (self.rows.last or needless) + 1:
+            raise Unreadable(f"the journal lacks the batches before {first}")
+        self.rows.add(entry)
+        return True
 
-    def check_empty(self) -> None:
-        """The file's journal holds nothing of it. Raises `Unreadable` where it should."""
-        if self.sequence > min(self.applied, self.settled):
-            raise Unreadable("the journal is empty, and not all that it held was delivered")
+    def check_found(self) -> None:
+        """The journal has been looked through. Raises `Unreadable` where it ends too early."""
+        needed_to = self.applied if len(self.rows) else min(self.applied, self.settled)
+        if self.rows.last < self.sequence > needed_to:
+            raise Unreadable("the journal ends before what is known to have been written")
+        self.sequence = self.taken = self.ended = self.ending = max(self.sequence, self.rows.last)
 
     def recede(self) -> None:
         """What was under way failed: its numbers are free again."""
@@ -204,9 +209,9 @@ class Account:
             confirmed=self.confirmed,
             released_at=self.released_at,
             has_creds=has_creds,
-            journal_batches=self.batches if behind else 0,
-            journal_bytes=self.journal_bytes if behind else 0,
-            journal_since=self.since if behind else None,
+            journal_batches=len(self.rows) if behind else 0,
+            journal_bytes=self.rows.size if behind else 0,
+            journal_since=self.rows.since if behind else None,
         )
 
 

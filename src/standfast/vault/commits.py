@@ -119,13 +119,16 @@ class Commits:
         if not self._turn_due:
             self._schedule()
 
+    async def idle(self) -> None:
+        """Until no thread uses the connection."""
+        while self._in_thread is not None:
+            await asyncio.shield(self._in_thread)
+
     async def close(self) -> None:
         """Wait for what is under way."""
         while self._waiting or self._turn_due or self._in_thread is not None:
-            if self._in_thread is not None:
-                await asyncio.shield(self._in_thread)
-            else:
-                await asyncio.sleep(0)
+            await self.idle()
+            await asyncio.sleep(0)
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from standfast.authstate.change import Change
 from standfast.vault import journal
 from standfast.vault.account import Account, Batch, amended, place_of_value
 from standfast.vault.cipher import Cipher, Unreadable
+from standfast.vault.rows import Entry
 from standfast.vault.schema import CREDS
 from standfast.vault.settling import PUT
 
@@ -25,24 +27,28 @@ _SET_STATE = "update companies set state = ? where number = ?"
 _VALUES = "select type, id, value from replica where number = ?"
 _CLEAR = "delete from replica where number = ? and type <> ''"
 _EMPTY = "delete from replica where number = ?"
-_TABLES = ("companies", "replica", "journal")
 
 
-def load(connection: sqlite3.Connection, cipher: Cipher) -> list[Account]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the file holds. `useless` rows of the journal are needed by nobody; `highest` is the last position."""
+
+    accounts: list[Account]
+    useless: list[Entry]
+    highest: int
+
+
+def load(connection: sqlite3.Connection, cipher: Cipher) -> Loaded:
     """Every company with what its journal holds, its fresh values among it. Raises `Unreadable`."""
-    sums = journal.sums(connection)
-    accounts = []
-    for number, company, state in connection.execute(_ALL).fetchall():
-        account = Account.unsealed(cipher, number, company, state)
-        in_journal = sums.get(number)
-        if in_journal is None:
-            account.check_empty()
-        else:
-            account.count(in_journal.batches, in_journal.size, in_journal.last, in_journal.since)
-            for batch in journal.batches(connection, cipher, account, account.settled):
-                account.freshen(batch.last, batch.change)
-        accounts.append(account)
-    return accounts
+    accounts = {
+        number: Account.unsealed(cipher, number, company, state)
+        for number, company, state in connection.execute(_ALL).fetchall()
+    }
+    useless, highest = journal.load(connection, accounts)
+    for account in accounts.values():
+        for batch in journal.batches(connection, cipher, account, account.settled):
+            account.freshen(batch.last, batch.change)
+    return Loaded(list(accounts.values()), useless, highest)
 
 
 def insert(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> int:
@@ -62,9 +68,10 @@ def amend(connection: sqlite3.Connection, cipher: Cipher, account: Account, **fi
 
 
 def delete(connection: sqlite3.Connection, account: Account) -> None:
-    """Take the company out: its row, its values, its journal."""
-    for table in _TABLES:
-        connection.execute(f"delete from {table} where number = ?", (account.number,))
+    """Take the company out: its journal, its values, its row."""
+    journal.delete(connection, list(account.rows.behind(0)))
+    empty(connection, account.number)
+    connection.execute("delete from companies where number = ?", (account.number,))
 
 
 def clear_keys(connection: sqlite3.Connection, number: int) -> None:
@@ -112,12 +119,13 @@ def everything(connection: sqlite3.Connection, cipher: Cipher, account: Account)
     return change
 
 
-def verify(connection: sqlite3.Connection, cipher: Cipher, account: Account) -> None:
-    """Raises `Unreadable` where a value of the company, or a batch of its journal, is not what was written."""
+def verify(connection: sqlite3.Connection, cipher: Cipher, account: Account, journaled: list[int]) -> None:
+    """Raises `Unreadable` where a value of the company, or a batch of its journal (at those positions), is not what was
+    written."""
     for key_type, key_id, sealed in connection.execute(_VALUES, (account.number,)):
         cipher.open(sealed, place_of_value(account.company, key_type, key_id))
-    for _ in journal.batches(connection, cipher, account, account.applied):
-        pass
+    for position in journaled:
+        journal.read(connection, cipher, account, position)
 
 
 def check_structure(connection: sqlite3.Connection) -> None:

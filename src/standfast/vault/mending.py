@@ -34,11 +34,12 @@ def mended(account: Account, read: list[Batch], settled_state: Callable[[], Chan
     gaps = list(_gaps(batches, needed + 1, account.sequence))
     if not gaps:
         return Mended(batches, [], True)
+    since = account.rows.since or (batches[0].at if batches else 0.0)
     if account.fresh:
-        batches = _from_memory(account, batches)
+        batches = _from_memory(account, batches, since)
         gaps = list(_gaps(batches, needed + 1, account.sequence))
     if gaps and settled_state is not None and all(last <= account.settled for _, last in gaps):
-        batches = _from_tables(account, batches, settled_state())
+        batches = _from_tables(account, batches, settled_state(), since)
         gaps = []
     lost = [(max(first, account.applied + 1), last) for first, last in gaps if last > account.applied]
     if gaps:
@@ -55,7 +56,7 @@ def _gaps(batches: list[Batch], expected: int, end: int) -> Iterator[_Range]:
         yield expected, end
 
 
-def _from_memory(account: Account, batches: list[Batch]) -> list[Batch]:
+def _from_memory(account: Account, batches: list[Batch], since: float) -> list[Batch]:
     """One batch with all fresh values stands for everything behind `settled`."""
     change = Change()
     for (key_type, key_id), (value, _) in account.fresh.items():
@@ -66,14 +67,14 @@ def _from_memory(account: Account, batches: list[Batch]) -> list[Batch]:
     change.cleared = account.cleared > account.settled
     earlier = [batch for batch in batches if batch.first <= account.settled]
     begin = max([account.settled, *(batch.last for batch in earlier)]) + 1
-    return [*earlier, Batch(begin, account.sequence, change, account.since or 0.0)]
+    return [*earlier, Batch(begin, account.sequence, change, since)]
 
 
-def _from_tables(account: Account, batches: list[Batch], state: Change) -> list[Batch]:
+def _from_tables(account: Account, batches: list[Batch], state: Change, since: float) -> list[Batch]:
     """One batch that is the whole state stands for everything up to `settled`."""
     later = [batch for batch in batches if batch.last > account.settled]
     end = later[0].first - 1 if later else account.settled
-    return [Batch(account.applied + 1, end, state, account.since or 0.0), *later]
+    return [Batch(account.applied + 1, end, state, since), *later]
 
 
 def _bridged(account: Account, batches: list[Batch]) -> list[Batch]:

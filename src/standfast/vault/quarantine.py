@@ -17,7 +17,7 @@ from standfast.vault.journal import unsealed
 _INSERT = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, ?, ?, ?, ?)"
 _MOVE = (
     "insert into quarantined (id, first, last, at, size, change)"
-    " select ?, first, last, at, size, change from journal where number = ? and last > ? order by first"
+    " select ?, first, last, at, size, change from journal where position = ?"
 )
 _LIST = (
     "select q.id, company, epoch, fenced_by, q.at, reason, count(b.id), coalesce(sum(size), 0)"
@@ -47,12 +47,11 @@ def enter(
     connection: sqlite3.Connection, account: Account, reason: str, fenced_by: int, at: float
 ) -> int | None:
     """Move what PostgreSQL has not of the company's journal; the id, or None where it has all."""
-    cursor = connection.execute(_INSERT, (account.company, account.epoch, fenced_by, at, reason))
-    entry = cursor.lastrowid
-    moved = connection.execute(_MOVE, (entry, account.number, account.applied)).rowcount
-    if not moved:
-        connection.execute("delete from quarantine where id = ?", (entry,))
+    positions = list(account.rows.behind(account.applied))
+    if not positions:
         return None
+    entry = connection.execute(_INSERT, (account.company, account.epoch, fenced_by, at, reason)).lastrowid
+    connection.executemany(_MOVE, ((entry, position) for position in positions))
     return entry
 
 

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -90,9 +90,11 @@ class Replica(Writing):
         connection = self._file.connection
         self.node = self._file.note(connection, "node") or self._name_node(connection)
         self.database = self._file.note(connection, "database")
-        self._slots = Slots(connection)
+        loaded = companies.load(connection, self._cipher)
+        self._slots = Slots(loaded.highest)
+        self._slots.give(loaded.useless)
         self._settling = Settling(self._cipher, self._slots)
-        self._accounts = {account.company: account for account in companies.load(connection, self._cipher)}
+        self._accounts = {account.company: account for account in loaded.accounts}
         self._numbers = {account.number: account for account in self._accounts.values()}
         self._wishes = wishes.load(connection)
 
@@ -141,13 +143,31 @@ class Replica(Writing):
     async def verify(self) -> None:
         """Read the whole file, in a thread: its structure, every value, every batch. What is damaged is told to
         `on_damage` after it was rebuilt; this returns when that is done. Slow: for once a day."""
-        accounts = [account for account in self._accounts.values() if account.complete]
+        connection = schema.connect(self._file.path)
         try:
-            await asyncio.to_thread(_verify, self._file, accounts)
+            await asyncio.to_thread(companies.check_structure, connection)
+            for account in tuple(self._accounts.values()):
+                await self._verify(connection, account)
         except UNREADABLE as error:
             self._found(error)
+        finally:
+            connection.close()
         if self._rebuilding is not None:
             await asyncio.shield(self._rebuilding)
+
+    async def _verify(self, connection: sqlite3.Connection, account: Account) -> None:
+        if self._commits is not None:
+            await self._commits.idle()
+        if self._commits is None or not account.complete or self._numbers.get(account.number) is not account:
+            return
+        # What the file holds now and what is known of it now belong together; neither may run ahead.
+        connection.execute("begin")
+        try:
+            connection.execute("select 1 from journal limit 1").fetchone()
+            journaled = list(account.rows.behind(account.applied))
+            await asyncio.to_thread(companies.verify, connection, self._cipher, account, journaled)
+        finally:
+            connection.rollback()
 
     async def close(self) -> None:
         """Make what is under way durable, settle what is fresh within some seconds, and close."""
@@ -166,13 +186,3 @@ class Replica(Writing):
                 await commits.close()
             await commits.close()
         await asyncio.to_thread(self._file.close)
-
-
-def _verify(file: VaultFile, accounts: Sequence[Account]) -> None:
-    connection = schema.connect(file.path)
-    try:
-        companies.check_structure(connection)
-        for account in accounts:
-            companies.verify(connection, file.cipher, account)
-    finally:
-        connection.close()

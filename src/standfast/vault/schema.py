@@ -29,7 +29,6 @@ create table journal (
     position integer primary key, number integer not null, first integer not null, last integer not null,
     at real not null, size integer not null, change blob not null
 );
-create index journal_order on journal (number, first, last, size, at);
 create table quarantine (
     id integer primary key autoincrement, company text not null, epoch integer not null, fenced_by integer not null,
     at real not null, reason text not null

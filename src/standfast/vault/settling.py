@@ -8,19 +8,20 @@ same transaction, or an earlier one, put into the tables; no batch is trimmed be
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from standfast.vault import journal
 from standfast.vault.account import Account, Place, place_of_value
 from standfast.vault.cipher import Cipher
-from standfast.vault.journal import Trimmed
+from standfast.vault.rows import Entry
 from standfast.vault.slots import Slots
 
 FRESH_LIMIT_BYTES = 8 * 2**20  # in memory; above it values are carried over at once, however hot
 # Carried in one commit: beside a writer who waits, or with nobody waiting.
 _PLACES_BESIDE, _PLACES_ALONE = 32, 1_024
-_ROWS_BESIDE, _ROWS_ALONE = 32, 512  # trimmed in one commit
+_ROWS_BESIDE, _ROWS_ALONE = 32, 512  # deleted in one commit
+_ROWS_FREED = 4_096  # of a company at a time; that writes nothing
 PUT = (
     "insert into replica (number, type, id, value) values (?, ?, ?, ?)"
     " on conflict (number, type, id) do update set value = excluded.value"
@@ -31,33 +32,32 @@ STATE = "update companies set state = ? where number = ?"
 
 @dataclass(slots=True)
 class _Move:
-    """What one commit does for one company."""
+    """What one commit does for one company: `places` go into the tables; `rows` are needed no more after it."""
 
     account: Account
     places: list[tuple[Place, bytes | None, int]]
     settled: int
     state: bytes
-    trim_to: int = 0
-    trim_rows: int = 0
-    room: int = 0
-    trimmed: Trimmed = field(default_factory=Trimmed)
+    applied: int
+    rows: list[Entry]
 
 
 @dataclass(slots=True)
 class _Errand:
     cipher: Cipher
     moves: list[_Move]
-    on_done: Callable[[list[_Move]], None]
+    garbage: list[int]
+    on_done: Callable[[_Errand], None]
 
     def run(self, connection: sqlite3.Connection) -> None:
         for move in self.moves:
             _put(connection, self.cipher, move)
             connection.execute(STATE, (move.state, move.account.number))
-            if move.trim_rows:
-                _trim(connection, move)
+        if self.garbage:
+            journal.delete(connection, self.garbage)
 
     def done(self) -> None:
-        self.on_done(self.moves)
+        self.on_done(self)
 
 
 class Settling:
@@ -73,12 +73,12 @@ class Settling:
     @property
     def is_active(self) -> bool:
         """Whether anything is left to carry or to trim."""
-        return bool(self._active)
+        return bool(self._active) or self._slots.has_garbage
 
     @property
     def is_due(self) -> bool:
         """Whether a commit now would carry or trim something."""
-        return bool(self._due)
+        return bool(self._due) or self._slots.has_garbage
 
     def touch(self, account: Account) -> None:
         """The company was written to, or PostgreSQL has more of it."""
@@ -102,54 +102,41 @@ class Settling:
 
     def errand(self, idle: bool) -> _Errand | None:
         """What the next commit is to carry; None: nothing is due."""
-        if not self._due:
+        if not self.is_due:
             return None
         places = _PLACES_ALONE if idle else _PLACES_BESIDE
-        rows = _ROWS_ALONE if idle else _ROWS_BESIDE
         moves = []
-        room = self._slots.room
         for account in self._due.values():
-            move = self._move(account, places, rows)
-            move.room = max(0, room)
+            move = self._move(account, places)
             moves.append(move)
-            places -= len(move.places)
-            rows -= move.trim_rows
-            room -= move.trim_rows
-            if places <= 0 or rows <= 0:
+            places -= 1 + len(move.places)
+            if places <= 0:
                 break
-        return _Errand(self._cipher, moves, self._done)
+        garbage = self._slots.garbage(_ROWS_ALONE if idle else _ROWS_BESIDE)
+        return _Errand(self._cipher, moves, garbage, self._done)
 
-    def _move(self, account: Account, places: int, rows: int) -> _Move:
+    def _move(self, account: Account, places: int) -> _Move:
         chosen = _oldest(account, places)
         settled = _settled(account, len(chosen))
-        trim_to = min(account.applied, settled)
-        if account.trimmed < trim_to and not account.batches:
-            account.trimmed = trim_to
-        needed = rows if account.trimmed < trim_to else 0
-        return _Move(account, chosen, settled, account.sealed(self._cipher, settled), trim_to, needed)
+        rows = account.rows.oldest(min(account.applied, settled), _ROWS_FREED)
+        return _Move(account, chosen, settled, account.sealed(self._cipher, settled), account.applied, rows)
 
-    def _done(self, moves: Iterable[_Move]) -> None:
-        for move in moves:
+    def _done(self, errand: _Errand) -> None:
+        self._slots.deleted(len(errand.garbage))
+        for move in errand.moves:
             account = move.account
             for place, _, sequence in move.places:
                 account.wither(place, sequence)
             account.settled = max(account.settled, move.settled)
-            if move.trim_rows:
-                self._trimmed(account, move)
+            account.noted = max(account.noted, move.applied)
+            account.rows.drop(len(move.rows))
+            self._slots.give(move.rows)
             if not _has_due(account):
                 self._due.pop(account.number, None)
 
-    def _trimmed(self, account: Account, move: _Move) -> None:
-        trimmed = move.trimmed
-        account.batches -= trimmed.rows
-        account.journal_bytes -= trimmed.size
-        account.since = trimmed.since
-        account.trimmed = move.trim_to if trimmed.rows < move.trim_rows else trimmed.last
-        self._slots.give(trimmed.kept)
-
 
 def _has_due(account: Account) -> bool:
-    if account.trimmed < min(account.applied, _settled(account, 0)):
+    if account.noted < account.applied or account.rows.oldest(min(account.applied, _settled(account, 0)), 1):
         return True
     for _, sequence in account.fresh.values():
         return sequence <= account.due
@@ -191,8 +178,3 @@ def _put(connection: sqlite3.Connection, cipher: Cipher, move: _Move) -> None:
     gone = [(number, *place) for place, value, _ in move.places if value is None]
     if gone:
         connection.executemany(DROP, gone)
-
-
-def _trim(connection: sqlite3.Connection, move: _Move) -> None:
-    span = (move.account.trimmed, move.trim_to)
-    move.trimmed = journal.trim(connection, move.account.number, span, move.trim_rows, move.room)

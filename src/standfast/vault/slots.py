@@ -1,41 +1,55 @@
-"""`Slots`: where in the journal's table the next rows go.
+"""`Slots`: where in the journal's table the next rows go, and which rows there are to be deleted.
 
-A row that is no longer needed is overwritten rather than deleted: a commit then changes half as many pages.
+A row that is no longer needed is written again rather than deleted: a commit then changes half as many pages.
 Invariant: a position is given out once, and again only after the row there was found to be needed no more; one that
 is new is above all that ever were in the file.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
+
+from standfast.vault.rows import Entry
 
 KEPT = 256
-LARGEST_BYTES = 8 * 1024  # a larger row would keep its pages for small ones
+LARGEST_BYTES = 16 * 1024  # a larger row would keep its pages for small ones
 
 
 class Slots:
-    """For one open file."""
+    """For one open file, whose highest position so far is `highest`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._next: int = connection.execute("select coalesce(max(position), 0) + 1 from journal").fetchone()[
-            0
-        ]
-        self._free: deque[int] = deque()
+    def __init__(self, highest: int) -> None:
+        self._highest = highest
+        self._free: list[int] = []
+        self._garbage: deque[int] = deque()
 
     @property
-    def room(self) -> int:
-        """How many more may be kept for later."""
-        return KEPT - len(self._free)
+    def has_garbage(self) -> bool:
+        """Whether rows are to be deleted."""
+        return bool(self._garbage)
 
     def take(self) -> int:
-        """A position to write to."""
+        """A position to write to: the one that was given last, whose page is the likeliest to be at hand."""
         if self._free:
             return self._free.pop()
-        self._next += 1
-        return self._next - 1
+        self._highest += 1
+        return self._highest
 
-    def give(self, positions: Iterable[int]) -> None:
-        """The rows there are needed no more."""
-        self._free.extend(positions)
+    def give(self, entries: Iterable[Entry]) -> None:
+        """The rows there are needed no more, also when the process dies now."""
+        for entry in entries:
+            if len(self._free) < KEPT and entry.size <= LARGEST_BYTES:
+                self._free.append(entry.position)
+            else:
+                self._garbage.append(entry.position)
+
+    def garbage(self, limit: int) -> list[int]:
+        """At most `limit` rows to delete."""
+        return list(islice(self._garbage, limit))
+
+    def deleted(self, count: int) -> None:
+        """That many of them are gone."""
+        for _ in range(count):
+            self._garbage.popleft()

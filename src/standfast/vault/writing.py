@@ -23,6 +23,7 @@ from standfast.vault.companies import FilledRow
 from standfast.vault.damage import describe, is_damage
 from standfast.vault.files import VaultFile
 from standfast.vault.reading import Reading
+from standfast.vault.rows import Entry
 from standfast.vault.settling import Settling
 from standfast.vault.slots import Slots
 from standfast.vault.wishes import Wish
@@ -55,21 +56,19 @@ class Writing(Reading):
             raise UsageError("a key's type is empty", next_step="Name the type of each key.")
         at = self._wall()
         commits = self._writing()
-        row = journal.row(self._cipher, self._slots.take(), account, sequence, change, at)
+        position = self._slots.take()
+        row = journal.row(self._cipher, position, account, sequence, change, at)
         account.taken = account.ending = sequence
-        done = partial(self._appended, account, sequence, change, row[5], at)
+        done = partial(self._appended, account, change, Entry(position, sequence, row[5], at))
         if change.cleared:
             return commits.run(partial(_append_clearing, row), done)
         return commits.append(row, done)
 
-    def _appended(self, account: Account, sequence: int, change: Change, size: int, at: float) -> None:
-        account.sequence = max(account.sequence, sequence)
-        account.ended = sequence
-        account.batches += 1
-        account.journal_bytes += size
-        if account.since is None:
-            account.since = at
-        account.freshen(sequence, change)
+    def _appended(self, account: Account, change: Change, entry: Entry) -> None:
+        account.sequence = max(account.sequence, entry.last)
+        account.ended = entry.last
+        account.rows.add(entry)
+        account.freshen(entry.last, change)
         self._settling.touch(account)
 
     def applied(self, number: int, sequence: int) -> None:
@@ -151,21 +150,27 @@ class Writing(Reading):
     async def compact(self, number: int) -> None:
         """Make few batches of many, each what they do together. Not while a delivery of them is under way."""
         account = self._account(number)
-        shorter = journal.Shorter(more=True)
-
-        position = 0
+        merged: Batch | None = None
+        position = after = size = 0
 
         def step(connection: sqlite3.Connection) -> None:
-            nonlocal shorter
-            shorter = journal.compact(connection, self._cipher, account, position)
+            nonlocal merged, after, size
+            after = account.applied
+            merged = journal.compacted(connection, self._cipher, account)
+            if merged is not None:
+                size = journal.put(connection, self._cipher, account, merged, position)
 
         def done() -> None:
-            account.batches -= shorter.batches
-            account.journal_bytes -= shorter.size
+            if merged is not None:
+                # What it was made of is deleted later: a reader may be about to read it.
+                replaced = account.rows.merge(Entry(position, merged.last, size, merged.at), after)
+                self._slots.give(replaced)
 
-        while shorter.more:
+        while merged is None or merged.last < account.rows.last:
             position = self._slots.take()
             await self._run(step, done, heavy=True)
+            if merged is None:
+                break
 
     async def forget(self, number: int) -> None:
         """Drop all of the company. `ValueError` while its journal holds what PostgreSQL lacks."""
@@ -200,7 +205,8 @@ class Writing(Reading):
     async def bind(self, database: str) -> None:
         """The identity of the database that this file's companies are in."""
         await self._run(
-            lambda c: self._file.put_note(c, "database", database), lambda: setattr(self, "database", database)
+            lambda c: self._file.put_note(c, "database", database),
+            lambda: setattr(self, "database", database),
         )
 
     async def put_wish(self, wish: Wish) -> None:
