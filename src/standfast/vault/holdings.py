@@ -141,7 +141,7 @@ class Holdings:
         options = self._options
         is_sure = self._outage.state in ANSWERING
         timeout_s = options.acquire_timeout_s if is_sure else options.suspect_timeout_s
-        there = holding.claimed and holding.is_ready
+        there = holding.claimed and holding.is_ready and self._is_alive()
         there = there or await self._keeper.acquire(holding, create=pair, timeout_s=timeout_s)
         creds = self._replica.creds(holding.number) if there else None
         if creds is None and not pair:
@@ -151,6 +151,11 @@ class Holdings:
                 f"company {holding.company!r} has no auth state and pairing was not asked for"
             )
         return creds
+
+    def _is_alive(self) -> bool:
+        """Whether the leases of this node surely run: a machine that slept wakes with the state of before."""
+        age_s = self._grace.node_age_s()
+        return age_s is not None and age_s < self._options.lease_ttl_s
 
     def _from_replica(self, holding: Holding, failure: StandfastError | None) -> bytes:
         record = self._replica.record(holding.company)
