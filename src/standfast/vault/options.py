@@ -29,7 +29,7 @@ class VaultOptions:
     suspect_timeout_s: float = 0.5
     mending_patience_s: float = 10.0
     remote_timeout_s: float = 3.0
-    gather_s: float = 0.05
+    gather_s: float = 0.15
     release_timeout_s: float = 5.0
     close_timeout_s: float = 3.0
     sweep_interval_s: float = 60.0
