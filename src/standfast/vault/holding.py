@@ -60,9 +60,9 @@ class Holding:
         return self.sequence
 
     def place(self, number: int, epoch: int, sequence: int, applied: int) -> None:
-        """Where it stands after it was taken or taken anew."""
+        """Where it stands after it was taken or taken anew. Numbers that were given out meanwhile stay given out."""
         self.number, self.epoch, self.applied = number, epoch, applied
-        self.sequence = max(sequence, applied)
+        self.sequence = max(self.sequence, sequence, applied)
         self.fenced = None
         self._settle()
 
@@ -76,6 +76,8 @@ class Holding:
     def fence(self, error: CompanyInUse) -> None:
         """No write is taken any more; those who wait for PostgreSQL hear why."""
         self.fenced = error
+        self.sequence = self.applied
+        self._unsent.clear()
         for _, waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(error)

@@ -95,7 +95,7 @@ class LeaseKeeper:
             holding.place(number, epoch, acquired.sequence, acquired.sequence)
         elif record.complete and (acquired.relation == "behind" or acquired.sequence < record.applied):
             await self._replica.set_epoch(record.number, epoch, True)
-            holding.place(record.number, epoch, max(record.sequence, acquired.sequence), acquired.sequence)
+            holding.place(record.number, epoch, record.sequence, acquired.sequence)
             await self._push_whole(holding)
         else:
             await self._continue(holding, record, acquired)
@@ -107,8 +107,7 @@ class LeaseKeeper:
         if not record.complete or acquired.sequence > max(record.sequence, holding.sequence):
             await self._fill(record.number, holding.company, acquired.sequence)
         self._replica.applied(record.number, acquired.sequence)
-        sequence = max(record.sequence, holding.sequence)
-        holding.place(record.number, acquired.epoch, sequence, acquired.sequence)
+        holding.place(record.number, acquired.epoch, record.sequence, acquired.sequence)
 
     async def _fill(self, number: int, company: Company, sequence: int) -> None:
         async with self._filling:

@@ -21,6 +21,8 @@ from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 TICK_S = 1.0
+FIRST_VERIFY_S = 300.0
+VERIFY_INTERVAL_S = 86_400.0
 GROWING_BYTES = 16 * 2**20
 GROWING_AFTER_S = 60.0
 
@@ -38,6 +40,7 @@ class Upkeep:
     async def run(self) -> None:
         """Until cancelled."""
         swept_at = time.monotonic()
+        verify_at = swept_at + FIRST_VERIFY_S
         while True:
             await asyncio.sleep(TICK_S)
             try:
@@ -47,6 +50,10 @@ class Upkeep:
                 if time.monotonic() - swept_at >= self._vault.options.sweep_interval_s:
                     swept_at = time.monotonic()
                     await self.sweep()
+                if time.monotonic() >= verify_at:
+                    verify_at = time.monotonic() + VERIFY_INTERVAL_S
+                    # What nobody reads can be damaged as well, and is wanted in an outage.
+                    await self._vault.replica.verify()
             except StandfastError as error:
                 log.warning("upkeep met an obstacle", code=error.code, reason=error.message)
             except Exception:
