@@ -13,6 +13,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
 import { holdReceiving } from './receive-hold.mjs'
 import { tryOnCopies } from './session-trial.mjs'
+import { leaveEnded } from './transaction-end.mjs'
 import { patiently, TransactionGuard } from './transaction-guard.mjs'
 import { orderTransactions } from './transaction-order.mjs'
 
@@ -32,11 +33,13 @@ export function signalStoreOver(store, remembering = (repository) => repository)
     orderTransactions(auth.keys)
     guard.watch(auth.keys)
     writeAhead(auth.keys, store, ahead, guard)
+    const leaving = leaveEnded(auth.keys)
+    const encrypting = (work) => leaving(() => ahead.run(true, work))
     const repository = makeLibSignalRepository(auth, logger, pnToLid)
     const { encryptMessage, encryptGroupMessage } = repository
     Object.assign(repository, {
-      encryptMessage: (call) => ahead.run(true, () => encryptMessage.call(repository, call)),
-      encryptGroupMessage: (call) => ahead.run(true, () => encryptGroupMessage.call(repository, call)),
+      encryptMessage: (call) => encrypting(() => encryptMessage.call(repository, call)),
+      encryptGroupMessage: (call) => encrypting(() => encryptGroupMessage.call(repository, call)),
     })
     return holdReceiving(remembering(repository, auth.keys), auth.keys)
   }

@@ -16,8 +16,11 @@ function memory() {
   const values = new Map()
   const store = {
     values,
-    get: async (type, ids) =>
-      Object.fromEntries(ids.map((id) => [id, values.get(`${type}/${id}`)]).filter(([, v]) => v)),
+    unreadable: null,
+    get: async (type, ids) => {
+      if (store.unreadable) throw store.unreadable
+      return Object.fromEntries(ids.map((id) => [id, values.get(`${type}/${id}`)]).filter(([, v]) => v))
+    },
     set: async (data) => {
       for (const type in data) for (const id in data[type]) values.set(`${type}/${id}`, data[type][id])
     },
@@ -101,4 +104,61 @@ test('a store that fails for a moment is waited for', async () => {
   }
   const { ciphertext } = await keys.transaction(() => encrypt(repository), 'sending')
   assert.ok(ciphertext.length > 0)
+})
+
+/** What is begun in a transaction of `keys`, and goes on once it has ended. */
+async function outliving(keys, work) {
+  let outcome
+  await keys.transaction(async () => {
+    outcome = new Promise((resolve) => setTimeout(resolve, 1)).then(work)
+  }, 'sending')
+  return outcome
+}
+
+test('what outlives its transaction is stored, and reads what is stored', async () => {
+  const store = memory()
+  const { keys } = await repositoryWithSession(store)
+  const found = await outliving(keys, async () => {
+    assert.equal(keys.isInTransaction(), false)
+    await keys.set({ tctoken: { a: 'token' } })
+    store.values.set('tctoken/b', 'of another')
+    return keys.get('tctoken', ['a', 'b'])
+  })
+  assert.equal(store.values.get('tctoken/a'), 'token')
+  assert.deepEqual(found, { a: 'token', b: 'of another' })
+})
+
+test('a step that outlives the transaction it was begun in is stored before its ciphertext all the same', async () => {
+  const store = memory()
+  const { keys, repository } = await repositoryWithSession(store)
+  await outliving(keys, () =>
+    keys.transaction(async () => {
+      const before = JSON.stringify([...store.values])
+      await encrypt(repository)
+      assert.notEqual(JSON.stringify([...store.values]), before)
+    }, 'another'),
+  )
+  const { set } = store
+  let attempts = 0
+  store.set = async (data) => {
+    attempts++
+    return set(data)
+  }
+  await outliving(keys, () => encrypt(repository))
+  assert.equal(attempts, 2, 'ahead, and with the commit of a transaction of its own')
+})
+
+test('a failure ends with its transaction: what outlives it is not refused', async () => {
+  const store = memory()
+  const { keys } = await repositoryWithSession(store)
+  store.unreadable = new Error('away')
+  let outcome
+  const failing = keys.transaction(async () => {
+    outcome = new Promise((resolve) => setTimeout(resolve, 5)).then(() => keys.set({ tctoken: { a: 'token' } }))
+    await keys.get('session', ['x'])
+  }, 'sending')
+  await assert.rejects(failing, /away/)
+  store.unreadable = null
+  await outcome
+  assert.equal(store.values.get('tctoken/a'), 'token')
 })
