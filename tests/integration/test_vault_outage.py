@@ -11,9 +11,11 @@ import pytest
 
 from standfast.errors import CompanyInUse, DatabaseUnavailable, GraceExpired
 from standfast.postgres.options import DatabaseOptions
-from standfast.postgres.pool import Database
+from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
+from standfast.vault import commits
 from standfast.vault.clock import SystemClock
+from standfast.vault.vault import Vault
 from tests.integration.vaults import ACME, QUICK, node
 from tests.support import Proxy, made_up_creds, until
 
@@ -212,6 +214,37 @@ async def test_a_database_that_went_back_in_time_is_noticed_and_healed(
         await until(lambda: not one.vault.holdings()[0].pending)
     for key_id, value in (("x", b"2"), ("y", b"2"), ("z", b"3")):
         assert await session(paired, key_id) == value
+
+
+async def test_what_is_written_while_postgres_is_brought_up_to_date_arrives_too(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that have their number and are not durable yet when the whole state is pushed come behind it."""
+    monkeypatch.setattr(commits, "SLOW_S", -1.0)  # each commit in a thread: some are always under way
+    back = Statement("test.back", "update standfast_writers set epoch = epoch - 1, sequence = sequence - 3")
+    written = {"0": b"0"}
+
+    async def write(vault: Vault, writer: int, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            key_id = f"{writer}-{len(written)}"
+            await vault.set_keys(ACME, {"session": {key_id: b"1"}})
+            written[key_id] = b"1"
+
+    async with node(tmp_path, database_options) as one:
+        await one.vault.open(ACME)
+        await one.in_state("online")
+        for times in range(1, 9):
+            ended = asyncio.Event()
+            writers = [asyncio.create_task(write(one.vault, n, ended)) for n in range(6)]
+            await until(lambda: one.vault.holdings()[0].applied > 3)
+            await paired.fetch(back)
+            await until(lambda times=times: len(one.alerts.named("diverged")) == times)  # type: ignore[misc]
+            ended.set()
+            await asyncio.gather(*writers)
+            await until(lambda: not one.vault.holdings()[0].pending)
+            snapshot = await PostgresAuthStore(paired).snapshot(ACME)
+            assert snapshot is not None
+            assert snapshot.keys["session"] == written
 
 
 async def test_another_database_gets_nothing_of_the_replica(

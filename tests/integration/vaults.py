@@ -66,6 +66,7 @@ class Load:
         self.calls = 0
         self.written: dict[str, bytes] = {}
         self._vault = vault
+        self._ending = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,9 +75,9 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending = True
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._task
 
     async def goes_on(self, calls: int = 20) -> None:
         """Wait until it was answered so many times more."""
@@ -89,7 +90,7 @@ class Load:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._ending:
             key_id, value = f"{self.calls % 40}", b"%d" % self.calls
             began = loop.time()
             await self._vault.set_keys(ACME, {"session": {key_id: value}})

@@ -21,6 +21,7 @@ from standfast.errors import (
     AuthStateCorrupt,
     CompanyInUse,
     CompanyUnknown,
+    DatabaseRejected,
     DatabaseUnavailable,
     StandfastError,
 )
@@ -132,7 +133,7 @@ class Holdings:
         if self._outage.state is not State.OUTAGE:
             try:
                 return await self._claimed(holding, pair=pair)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, DatabaseRejected) as error:
                 failure = error
                 self._probe(error)
         return self._from_replica(holding, failure)

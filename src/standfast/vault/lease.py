@@ -119,10 +119,12 @@ class LeaseKeeper:
 
     async def _push_whole(self, holding: Holding) -> None:
         """PostgreSQL has gone back in time: the replica is newer and replaces what is there."""
+        company, record = holding.company, self._replica.record(holding.company)
+        assert record is not None, "it was claimed under its record"
         change = self._replica.everything(holding.number)
-        delivery = Delivery(
-            holding.company, holding.epoch, holding.applied + 1, holding.sequence, change, whole=True
-        )
+        # Not up to `holding.sequence`: batches that have their number and are not durable yet come behind.
+        last = max(record.sequence, holding.applied)
+        delivery = Delivery(company, holding.epoch, holding.applied + 1, last, change, whole=True)
         outcome = (await self._replication.deliver([delivery]))[0]
         if isinstance(outcome, StandfastError):
             raise outcome

@@ -142,11 +142,17 @@ class Recovery:
         await self._settle_doubtful()
         self._looked = True
         while self._vault.outage.state is State.RECOVERING:
-            if self._vault.replicator.is_idle:
+            if self._unclaimed():
+                # What was delivered has shown that PostgreSQL has gone back in time, or that another owner came.
+                await self._settle_doubtful()
+            elif self._vault.replicator.is_idle:
                 self._vault.outage.drained()
                 self._report()
                 return
             await asyncio.sleep(_POLL_S)
+
+    def _unclaimed(self) -> bool:
+        return any(not holding.claimed and holding.is_ready for holding in self._vault.holdings())
 
     async def _settle_doubtful(self) -> None:
         """Claim what was opened from the replica or left by a former process, and what may have been lost."""
@@ -168,7 +174,7 @@ class Recovery:
                 await vault.held.settle(holding)
 
         await asyncio.gather(*(settle(holding) for holding in doubtful))
-        if any(not h.claimed and h.is_ready for h in vault.holdings()):
+        if self._unclaimed():
             raise DatabaseUnavailable("not every company could be claimed again", cause="timeout")
 
     def _report(self) -> None:
