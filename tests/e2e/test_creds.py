@@ -68,6 +68,7 @@ async def test_an_absent_company_is_not_minted_while_its_absence_is_unconfirmed(
     assert failed.value.retryable
     assert line.events("acme", "qr") == []
     await proxy.listen()
+    await until(lambda: line.service.vault.outage.state == "online", "the end of the outage")
     assert await _creds(tcp_options) == {}
     await line.pair("acme", new_phone())
     assert list(await _creds(tcp_options)) == ["acme"]
