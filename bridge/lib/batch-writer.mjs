@@ -1,5 +1,5 @@
 /**
- * Owns key writes on their way out: those begun in one turn of the event loop leave as one frame.
+ * Owns key writes on their way out: those that follow from one event (and from no later one) leave as one frame.
  *
  * Invariant: writes leave in the order in which they were begun, each wholly in one frame, and each is settled by
  * what the gateway answers to it. A message to several devices steps several ratchets at once; one frame makes that
@@ -34,7 +34,9 @@ export class BatchWriter {
 
   #gather() {
     const frame = { parts: [], chars: 0 }
-    frame.left = new Promise((resolve) => setImmediate(resolve)).then(() => {
+    // A tick comes after all that follows from what runs now, and before the next socket is read: decrypting what
+    // came there would hold up the write by its own time.
+    frame.left = new Promise((resolve) => process.nextTick(resolve)).then(() => {
       if (this.#gathering === frame) this.#gathering = null
       return this.#leave(frame.parts)
     })

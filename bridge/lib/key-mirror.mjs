@@ -10,7 +10,7 @@
 
 import { proto } from 'baileys'
 import { BatchWriter } from './batch-writer.mjs'
-import { encodeValue, reviveBuffers } from './values.mjs'
+import { encodeSession, encodeValue, reviveBuffers } from './values.mjs'
 
 const DEFAULT_LIMIT_CHARS = 16 * 1024 * 1024
 /**
@@ -120,7 +120,7 @@ export class KeyMirror {
         const old = this.#entries.get(name)
         // A transaction repeats what was written ahead of it: the very object, or the same text.
         if (old && !old.pending && value && old.value === value) continue
-        const text = value ? encodeValue(value) : null
+        const text = value ? textToStore(type, value) : null
         if (!old || old.pending || old.text !== text) entries.push([type, id, text])
       }
     }
@@ -171,6 +171,10 @@ function cost(name, { text, value }) {
 function entryOf(type, text, value) {
   if (text === null || !LIVE.has(type)) return { text, value: undefined }
   return { text, value: value ?? reviveBuffers(JSON.parse(text)) }
+}
+
+function textToStore(type, value) {
+  return type === 'session' ? encodeSession(value) : encodeValue(value)
 }
 
 function textOf(value) {

@@ -12,6 +12,14 @@ export function encodeValue(value) {
   return JSON.stringify(plain(value))
 }
 
+/**
+ * The same for a Signal session. libsignal's records hold base64 text and no bytes, so there is nothing to look for in
+ * them; what it might hold one day would be written as JSON writes bytes, which `reviveBuffers` reads too.
+ */
+export function encodeSession(value) {
+  return value.version === 'v1' && value._sessions ? JSON.stringify(value) : encodeValue(value)
+}
+
 /** Turns the Buffer forms inside a parsed JSON value into Buffers, in place; returns the value. */
 export function reviveBuffers(value) {
   if (typeof value !== 'object' || value === null) return value

@@ -29,6 +29,19 @@ test('writes of one turn leave as one frame, the later value of a key winning', 
   assert.deepEqual(sent, [{ session: { a: 3, b: 2 }, 'pre-key': { 1: null } }, { session: { c: 4 } }])
 })
 
+test('writes that follow from one event share a frame, however many steps later, and leave before the next event', async () => {
+  const order = []
+  const writer = new BatchWriter(async (json) => order.push(json))
+  setImmediate(() => order.push('the next event'))
+  const after = async (steps, id) => {
+    for (let step = 0; step < steps; step++) await null
+    await writer.write([['session', id, '1']])
+  }
+  await Promise.all([after(1, 'a'), after(40, 'b')])
+  await new Promise(setImmediate)
+  assert.deepEqual(order, ['{"session":{"a":1,"b":1}}', 'the next event'])
+})
+
 test('names that JavaScript treats as special are keys like any other', async () => {
   const { sent, writer } = recorder()
   await writer.write([

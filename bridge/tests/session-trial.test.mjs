@@ -1,4 +1,4 @@
-/** What the mend of libsignal's session search promises, on Baileys' own repositories. */
+/** What the mend of libsignal's session search and the writing of sessions promise, on Baileys' own repositories. */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -6,6 +6,7 @@ import { addTransactionCapability, Curve, generateSignalPubKey, initAuthCreds } 
 import { makeBaileysLog, makeHostLog } from '../lib/host-log.mjs'
 import { muteConsole } from '../lib/quiet-console.mjs'
 import { signalRepositoryOver } from '../lib/signal-repository.mjs'
+import { encodeSession, encodeValue, reviveBuffers } from '../lib/values.mjs'
 
 muteConsole({ onlyFrom: 'libsignal' })
 const log = makeBaileysLog(makeHostLog('silent'))
@@ -31,7 +32,7 @@ function side(jid) {
     signedPreKey: { keyId, publicKey: generateSignalPubKey(keyPair.public), signature },
     preKey: { keyId: 1, publicKey: generateSignalPubKey(preKey.public) },
   }
-  return { jid, bundle, repository: signalRepositoryOver(store)({ creds, keys }, log, async () => []) }
+  return { jid, bundle, values, repository: signalRepositoryOver(store)({ creds, keys }, log, async () => []) }
 }
 
 test('two sides that begin a session at the same time understand each other from the first message on', async () => {
@@ -51,5 +52,25 @@ test('two sides that begin a session at the same time understand each other from
       crossing.push(await say(anna, boris, `a ${round} ${i}`), await say(boris, anna, `b ${round} ${i}`))
     }
     for (const message of crossing) await hear(message)
+    for (const { values } of [anna, boris]) requireWrittenWhole(values)
   }
+})
+
+/** Sessions as libsignal makes them, unanswered offers and closed ones among them, need no search for bytes. */
+function requireWrittenWhole(values) {
+  const sessions = [...values].filter(([name]) => name.startsWith('session/'))
+  assert.equal(sessions.length, 1)
+  for (const [, session] of sessions) assert.equal(encodeSession(session), encodeValue(session))
+}
+
+test('bytes in a session are kept, whether or not libsignal made it', () => {
+  const session = (version) => ({
+    version,
+    _sessions: { a: { buffer: Buffer.from([5, 0, 200]), plain: new Uint8Array([1, 2]) } },
+  })
+  for (const version of ['v1', 'v2']) {
+    const { a } = reviveBuffers(JSON.parse(encodeSession(session(version))))._sessions
+    assert.deepEqual(a, { buffer: Buffer.from([5, 0, 200]), plain: Buffer.from([1, 2]) })
+  }
+  assert.deepEqual(reviveBuffers(JSON.parse(encodeSession(new Uint8Array([1, 2])))), Buffer.from([1, 2]))
 })

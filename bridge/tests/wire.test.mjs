@@ -191,7 +191,7 @@ test('requests and notifications from the gateway reach their handlers, and fail
 test('an own frame over the limit is refused here and the connection goes on', async (t) => {
   const { wire } = await gatewayAndWire(t, {}, { limits: { frame_bytes: 5_000, in_flight: 8 } })
   await assert.rejects(wire.request('keys.get', { pad: 'é'.repeat(3_000) }), { code: 'protocol' })
-  assert.deepEqual(await wire.request('auth.open', { company: 'a', pair: true }), { creds: null })
+  assert.equal((await wire.request('auth.open', { company: 'a', pair: true })).creds, null)
 })
 
 test('malformed, oversized and refusing peers end the connection with code protocol', async (t) => {
