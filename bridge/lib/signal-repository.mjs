@@ -12,6 +12,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
 import { holdReceiving } from './receive-hold.mjs'
+import { dropSpentChains } from './session-chains.mjs'
 import { tryOnCopies } from './session-trial.mjs'
 import { leaveEnded } from './transaction-end.mjs'
 import { patiently, TransactionGuard } from './transaction-guard.mjs'
@@ -29,6 +30,7 @@ export function signalStoreOver(store, remembering = (repository) => repository)
   const guard = new TransactionGuard()
   const makeSignalRepository = (auth, logger, pnToLid) => {
     tryOnCopies()
+    dropSpentChains()
     const ahead = new AsyncLocalStorage()
     orderTransactions(auth.keys)
     guard.watch(auth.keys)
