@@ -13,7 +13,7 @@ $(shell [ -d bridge/node_modules ] || rm -f $(STAMPS)/node)
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup setup-dev test test-bridge test-python lint bench chaos lock clean
+.PHONY: help run setup setup-dev test test-bridge test-python lint bench chaos chaos-chat lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -47,7 +47,10 @@ lint: setup-dev ## check style, types, import rules and house rules
 bench: setup-dev ## measure what keeping sessions standing costs; BENCH_ARGS='line outage --rounds 1' for a part
 	@$(BRIDGE_PATH) $(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-chaos: setup-dev ## kill, stall and fill things while sessions chat
+chaos: setup-dev ## random faults against the vault, checked against a model: SEED=1 RUNS=100
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(CHAOS_ARGS)
+
+chaos-chat: setup-dev ## kill and cut things while two real sessions chat
 	@$(BRIDGE_PATH) $(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
 
 lock: setup-dev ## resolve all dependencies anew and rewrite the lock files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import sys
 import tempfile
 import time
@@ -98,7 +99,9 @@ async def _main(arguments: argparse.Namespace, *, mounts: bool, zygote: Zygote) 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="the first; random where not given"
+    )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--schedule", type=Path, help="a file with the text of a schedule")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), default="")

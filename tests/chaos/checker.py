@@ -55,7 +55,7 @@ class Committed:
 
 @dataclass(slots=True)
 class _Past:
-    """What the checker knows of one company. `begun_at`: how many claims there had been when a line began."""
+    """What the checker knows of one company. `begun_at`: up to which claim, its node's own, a line knows of."""
 
     state: str
     epoch: int = 0
@@ -124,28 +124,42 @@ class Checker:
             raise Violation(
                 Kind.LOST, f"{node} reopened {company} without its own {owed}, and nobody took it over"
             )
+        self._begin_line(past, node, state)
+
+    @staticmethod
+    def _begin_line(past: _Past, node: str, state: str) -> None:
         fresh = Line(State.parse(state))
-        past.begun_at[id(fresh)] = len(past.claims)
+        # From its own last claim: what it opens without PostgreSQL may have been taken by others already.
+        since = [number for number, claimer in enumerate(past.claims, 1) if claimer == node]
+        past.begun_at[id(fresh)] = since[-1] if since else 0
         past.lines[node].append(fresh)
 
     @staticmethod
     def _taken_since(past: _Past, line: Line, node: str) -> bool:
         return any(claimer != node for claimer in past.claims[past.begun_at.get(id(line), 0) :])
 
-    def read(self, node: str, company: str, state: str) -> None:
-        """All that a node that has the company open reads back."""
+    def read(self, node: str, company: str, state: str, *, is_rebuilt: bool = False) -> None:
+        """All that a node that has the company open reads back. `is_rebuilt`: it said that its file was damaged."""
         line = self.line(node, company)
         assert line is not None
-        if not line.settle(state):
+        if line.settle(state):
+            return
+        if is_rebuilt and node in self._pasts[company].forgiven:
+            self._begin_line(self._pasts[company], node, state)
+        else:
             raise Violation(Kind.READ, f"{node} reads {company} as [{state}] after {_last(line)}")
 
     def damaged(self, node: str, company: str) -> None:
         """The node's only copy of what PostgreSQL does not have was damaged: that much may be gone."""
         line = self.line(node, company)
         if line is not None and any(e.fate is not Fate.ABSENT for e in line.entries[line.position :]):
-            self._pasts[company].forgiven.add(node)
-            for kept in self._pasts[company].lines[node]:
-                kept.forgiven = True
+            self.forgive(node, company)
+
+    def forgive(self, node: str, company: str) -> None:
+        """Whatever the node has, and writes until it opens the company again, may be gone."""
+        self._pasts[company].forgiven.add(node)
+        for kept in self._pasts[company].lines[node]:
+            kept.forgiven = True
 
     def committed(self, row: Committed) -> None:
         """PostgreSQL's ledger, row by row."""

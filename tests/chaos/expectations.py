@@ -125,7 +125,10 @@ class Expectations:
                 # A node that lost its file is another node to PostgreSQL, until the lease of the one it was runs out.
                 return self._checker.was_taken(node.name, company) or seen.is_damaged
             case "journal_unwritable":
-                return node.is_disk_full or time.monotonic() - seen.disk_changed_at < _MOMENT_S
+                recently = time.monotonic() - seen.disk_changed_at < _MOMENT_S
+                return node.is_disk_full or recently or seen.is_damaged
+            case "database_unavailable":
+                return seen.is_damaged and self._was_disturbed(node)
             case "auth_state_corrupt":
                 return seen.is_damaged
             case _:

@@ -102,6 +102,15 @@ class Faults:
             for company in self._world.companies.values():
                 self._world.checker.damaged(name, company)
 
+    async def gnaw(self, name: str, how: str, where: str) -> None:
+        """Damage to files that are in use: all that was not carried yet, and what is written on, may be gone."""
+        node = self._world.nodes[name]
+        if node.is_running and damage.harm(node.directory, how, float(where)):
+            node.is_damage_told = False
+            self._world.expect.damaged(node)
+            for company in self._world.companies.values():
+                self._world.checker.forgive(name, company)
+
     async def keep(self, label: str) -> None:
         """Make a backup of the company."""
         world, company = self._world, self._world.companies[label]

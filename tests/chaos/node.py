@@ -76,7 +76,7 @@ class Node:
         self.open_companies: set[str] = set()
         self.fenced: set[str] = set()  # told by the vault, not yet looked at
         self.note: Callable[[str], None] = lambda _: None
-        self.is_paused = self.is_disk_full = False
+        self.is_paused = self.is_disk_full = self.is_damage_told = False
         self._zygote = zygote
         self._config = config
         self._incarnation = 0
@@ -170,6 +170,8 @@ class Node:
         elif message["event"] == "fenced":
             self.fenced.add(message["company"])
             self.open_companies.discard(message["company"])
+        elif message["name"] == "replica_corrupt":
+            self.is_damage_told = True
         self.note(f"{self.name}: {json.dumps(message)[:_NOTED_CHARS]}")
 
     def pause(self) -> None:

@@ -169,8 +169,8 @@ class _Author:
     def _machine(self) -> list[Step]:
         node, company = self._chance.choice(self._nodes), self._chance.choice(self._companies)
         kind = self._chance.choices(
-            ("clock", "reboot", "disk", "damage", "drained damage", "keep", "rewind"),
-            (20, 8, 25, 10, 12, 15, 10),
+            ("clock", "reboot", "disk", "damage", "drained damage", "live damage", "keep", "rewind"),
+            (20, 8, 25, 8, 10, 8, 13, 10),
         )[0]
         if kind == "clock":
             which = self._chance.choice(("boot", "wall"))
@@ -184,7 +184,12 @@ class _Author:
             first = [Step("drain", (node,))] if kind.startswith("drained") else []
             how = self._chance.choice(("flip", "flip", "truncate", "empty"))
             where = f"{self._chance.random():.4f}"
+            if kind.startswith("live"):
+                return [Step("gnaw", (node, how, where))]
             return [*first, Step("damage", (node, how, where)), Step("start", (node,))]
         if not self._rewinds:
             return self._work()
-        return [Step(kind, (company,))]
+        if kind == "keep":
+            return [Step("keep", (company,))]
+        worked = [Step("keep", (company,)), Step("write", (node, company, "2"))]
+        return [*worked, *self._chance.choice(([], [Step("drain", (node,))])), Step("rewind", (company,))]

@@ -1,6 +1,6 @@
 """Random kills and cuts under chat: what was accepted arrives, once.
 
-`CHAOS_SEED` repeats a schedule, `CHAOS_ROUNDS` makes it longer: make chaos CHAOS_SEED=7 CHAOS_ROUNDS=50
+`CHAOS_SEED` repeats a schedule, `CHAOS_ROUNDS` makes it longer: make chaos-chat CHAOS_SEED=7 CHAOS_ROUNDS=50
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Work:
             return
         answer = await node.ask("read", company=company)
         if "error" not in answer:
-            world.checker.read(name, company, answer["state"])
+            world.checker.read(name, company, answer["state"], is_rebuilt=node.is_damage_told)
             return
         await world.follow()
         world.expect.may_refuse_writing(node, company, answer)
