@@ -11,7 +11,7 @@
  * is dropped. (lib/Socket/messages-recv.js)
  */
 
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { Context } from './context.mjs'
 import { FrameHold } from './frame-hold.mjs'
 import { Untaken } from './untaken.mjs'
 
@@ -20,7 +20,7 @@ const EVENT = 'CB:message'
 /** One company's messages in between; outlives a socket. */
 export class Arrival {
   #untaken = new Untaken()
-  #messageId = new AsyncLocalStorage()
+  #messageId = new Context()
   #tail = Promise.resolve()
   #hold = null
 

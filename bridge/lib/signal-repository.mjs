@@ -9,8 +9,8 @@
  * here without a message following it only skips a counter, which every receiver allows for.
  */
 
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { makeLibSignalRepository } from 'baileys/lib/Signal/libsignal.js'
+import { adoptStorage, Context } from './context.mjs'
 import { holdReceiving } from './receive-hold.mjs'
 import { dropSpentChains } from './session-chains.mjs'
 import { tryOnCopies } from './session-trial.mjs'
@@ -31,7 +31,8 @@ export function signalStoreOver(store, remembering = (repository) => repository)
   const makeSignalRepository = (auth, logger, pnToLid) => {
     tryOnCopies()
     dropSpentChains()
-    const ahead = new AsyncLocalStorage()
+    adoptStorage(() => auth.keys.isInTransaction())
+    const ahead = new Context()
     orderTransactions(auth.keys)
     guard.watch(auth.keys)
     writeAhead(auth.keys, store, ahead, guard)

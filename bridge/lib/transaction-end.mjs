@@ -10,6 +10,7 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { Context } from './context.mjs'
 
 /**
  * Changes a store in place, over everything else that is put round it: leaving a transaction leaves all contexts.
@@ -18,7 +19,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 export function leaveEnded(keys) {
   const { get, set, transaction, isInTransaction } = keys
   const outside = AsyncLocalStorage.snapshot()
-  const current = new AsyncLocalStorage()
+  const current = new Context()
   const hasEnded = () => current.getStore()?.ended === true
   const leaving = (call) => (hasEnded() ? outside(call) : call())
   keys.isInTransaction = () => isInTransaction() && !hasEnded()

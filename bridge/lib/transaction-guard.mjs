@@ -12,8 +12,8 @@
  * repeated for as long as it can help, and then the transaction ends.
  */
 
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Context } from './context.mjs'
 import { StandfastError } from './errors.mjs'
 
 const RETRY_FOR_MS = 10_000
@@ -30,7 +30,7 @@ export class CommitError extends StandfastError {
 }
 
 export class TransactionGuard {
-  #current = new AsyncLocalStorage()
+  #current = new Context()
 
   /** Watches a transactional store in place: the socket and its repository share the object. */
   watch(keys) {
