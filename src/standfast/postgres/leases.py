@@ -74,7 +74,7 @@ class Acquired:
     `holder_for_s`: how long the holder's lease lasts without another heartbeat.
     """
 
-    outcome: Literal["acquired", "held", "absent"]
+    outcome: Literal["acquired", "held", "absent", "superseded"]
     epoch: int = 0
     sequence: int = 0
     relation: Relation = "fresh"
@@ -110,17 +110,27 @@ class Leases:
         await self._database.fetch(_LEAVE, [node, self._instance])
 
     async def acquire(
-        self, company: Company, node: str, known_epoch: int, *, create: bool = False, force: bool = False
+        self,
+        company: Company,
+        node: str,
+        known_epoch: int,
+        *,
+        create: bool = False,
+        force: bool = False,
+        supersede: bool = True,
     ) -> Acquired:
         """Lease the company to `node` under a new epoch. "held" where another living node has it, unless `force`;
-        "absent" where it has no creds, unless `create`. Neither writes anything. A node that holds it already
-        acquires it anew. The lease is alive as long as the node's heartbeats are."""
+        "absent" where it has no creds, unless `create`; "superseded" where another owner took it since, though its
+        lease has run out, unless `supersede`. None of these writes anything. A node that holds it already acquires
+        it anew. The lease is alive as long as the node's heartbeats are."""
         expected = known_epoch
         for _ in range(_ATTEMPTS):
             params = [company, node, known_epoch, expected, create, force]
             ((outcome, *facts),) = await self._database.fetch(_ACQUIRE, params)
             if outcome != "moved":
                 return Acquired(outcome, *facts)
+            if not supersede and facts[2] == "superseded":
+                return Acquired("superseded", *facts)
             expected = facts[0]
         raise DatabaseUnavailable(
             f"several processes acquire {company} at the same time",

@@ -210,7 +210,8 @@ class Holdings:
                 return
             is_pairing = holding.is_open and holding.identity is None
             try:
-                if not await self._keeper.acquire(holding, create=is_pairing):
+                # Who has taken it since is only away for a moment, perhaps: every lease runs out in an outage.
+                if not await self._keeper.acquire(holding, create=is_pairing, supersede=False):
                     await self._keeper.fence(holding, "its auth state was removed")
             except CompanyInUse:
                 pass  # another node has it; the keeper has put the journal into quarantine

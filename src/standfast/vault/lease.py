@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 
@@ -49,24 +50,28 @@ class LeaseKeeper:
         self._alerts = alerts
         self._filling = asyncio.Semaphore(FILLS_AT_ONCE)
 
-    async def acquire(self, holding: Holding, *, create: bool, timeout_s: float | None = None) -> bool:
+    async def acquire(
+        self, holding: Holding, *, create: bool, timeout_s: float | None = None, supersede: bool = True
+    ) -> bool:
         """Claim the company for this process and make its replica current; False where it is confirmed absent and
-        not `create`. `CompanyInUse` where another node has it, `DatabaseUnavailable` where PostgreSQL does not
-        answer within `timeout_s` (default `acquire_timeout_s`). The holding's lock is held by the caller."""
+        not `create`. `CompanyInUse` where another node has it or, without `supersede`, had it since this one and may
+        come back to it; `DatabaseUnavailable` where PostgreSQL does not answer within `timeout_s` (default
+        `acquire_timeout_s`). The holding's lock is held by the caller."""
         timeout_s = timeout_s or self._options.acquire_timeout_s
         record = self._replica.record(holding.company)
         known = record.epoch if record else 0
-        acquired = await self._ask(holding.company, known, timeout_s, create=create)
+        ask = partial(self._ask, holding.company, known, timeout_s, supersede=supersede)
+        acquired = await ask(create=create)
         if acquired.outcome == "absent":
             if record is None:
                 return False
             # Removed by somebody who had the right to, or gone because PostgreSQL was restored: only a claim tells.
-            acquired = await self._ask(holding.company, known, timeout_s, create=True)
-            if acquired.relation != "behind" and not create:
+            acquired = await ask(create=True)
+            if acquired.outcome == "acquired" and acquired.relation != "behind" and not create:
                 await self._give_up(holding, record, "its auth state was removed")
                 await self._leases.release(holding.company, acquired.epoch)
                 return False
-        if acquired.outcome == "held":
+        if acquired.outcome != "acquired":
             error = _held(holding.company, acquired)
             if record is not None:
                 await self._give_up(holding, record, error.message)
@@ -74,10 +79,14 @@ class LeaseKeeper:
         await self._take(holding, record, acquired)
         return True
 
-    async def _ask(self, company: Company, known: int, timeout_s: float, *, create: bool) -> Acquired:
+    async def _ask(
+        self, company: Company, known: int, timeout_s: float, *, create: bool, supersede: bool
+    ) -> Acquired:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._leases.acquire(company, self._replica.node, known, create=create)
+                return await self._leases.acquire(
+                    company, self._replica.node, known, create=create, supersede=supersede
+                )
         except TimeoutError:
             raise DatabaseUnavailable(
                 f"PostgreSQL did not answer about the lease of {company} within {timeout_s:g} s",
@@ -179,6 +188,11 @@ class LeaseKeeper:
 
 
 def _held(company: Company, acquired: Acquired) -> CompanyInUse:
+    if acquired.outcome == "superseded":
+        return CompanyInUse(
+            f"another owner has written {company} since",
+            next_step=f"Let it run there, or stop it there and start it here: standfast start {company}",
+        )
     left = f" (its lease runs for {acquired.holder_for_s:.0f} s more)" if acquired.holder_for_s else ""
     return CompanyInUse(
         f"{company} is held by the node {acquired.holder or '?'}{left}",
