@@ -159,7 +159,8 @@ async def test_another_owner_fences_the_first_off(
 ) -> None:
     """What the first one had not delivered lies in quarantine, is told, and never overwrites the newer owner."""
     lost: list[str] = []
-    async with node(tmp_path / "one", far) as one:
+    short = replace(QUICK, lease_ttl_s=2.0)
+    async with node(tmp_path / "one", far, short) as one:
         one.vault.keeper.on_fenced = lambda company, _error: lost.append(company)
         await one.vault.open(ACME)
         await one.in_state("online")

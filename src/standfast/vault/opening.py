@@ -26,7 +26,7 @@ from standfast.vault.grace import Grace
 from standfast.vault.heartbeat import HeartbeatLoop
 from standfast.vault.lease import LeaseKeeper
 from standfast.vault.options import VaultOptions
-from standfast.vault.outage import OutageClock
+from standfast.vault.outage import OutageClock, State
 from standfast.vault.recovery import Recovery
 from standfast.vault.replica import Replica
 from standfast.vault.upkeep import Upkeep
@@ -35,6 +35,7 @@ from standfast.vault.vault import Vault
 PROBE_CONNECTIONS = 2
 PROBE_DEADLINE_S = 1.2
 _LEAVE_TIMEOUT_S = 2.0
+_LAST_LOOK_S = 0.3
 _CANCEL_INTERVAL_S = 0.2
 
 
@@ -90,7 +91,7 @@ async def open_vault(
             Upkeep(vault, alerts, is_dead).run(),
         ):
             stack.push_async_callback(_cancelled, asyncio.create_task(work))
-        stack.push_async_callback(_leave, Leases(probing), replica.node)
+        stack.push_async_callback(_leave, Leases(probing), replica.node, outage)
         stack.push_async_callback(vault.close)
         yield vault
 
@@ -105,10 +106,11 @@ def _short(options: DatabaseOptions) -> DatabaseOptions:
     )
 
 
-async def _leave(leases: Leases, node: str) -> None:
+async def _leave(leases: Leases, node: str, outage: OutageClock) -> None:
     """Whoever wants this node's companies need not wait until its lease runs out."""
+    timeout_s = _LAST_LOOK_S if outage.state is State.OUTAGE else _LEAVE_TIMEOUT_S
     with contextlib.suppress(StandfastError, TimeoutError):
-        async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await leases.leave(node)
 
 
