@@ -214,7 +214,7 @@ class Checker:
             owed = [operation.number for operation in line.owed()]
             if not owed or line.forgiven or line is self.line(node, company):
                 continue
-            acceptable = {text for start, text in line.tails() if start <= line.position}
+            acceptable = {text for start, text in line.tails() if start <= line.latest}
             if not acceptable.intersection(quarantined):
                 raise Violation(
                     Kind.QUARANTINE,

@@ -89,7 +89,8 @@ class Line:
     def __init__(self, base: State) -> None:
         self.base = base
         self.entries: list[Entry] = []
-        self.position = 0  # how many entries PostgreSQL is known to have
+        self.position = 0  # how many entries PostgreSQL has at least
+        self.latest = 0  # and at most, where two prefixes leave the same state
         self.forgiven = False  # damage may have taken what PostgreSQL did not have
 
     def add(self, operation: Operation) -> Entry:
@@ -127,21 +128,20 @@ class Line:
 
     def reach(self, text: str) -> bool:
         """PostgreSQL has come to `text`: whether that is a prefix, and not one before where it was."""
-        for count, candidate in self.states():
-            if candidate == text and count >= self.position:
-                self.position = count
-                return True
-        return False
+        found = [c for c, candidate in self.states() if candidate == text and c >= self.position]
+        if found:
+            self.position, self.latest = found[0], found[-1]
+        return bool(found)
 
     def rewind(self, text: str) -> None:
         """PostgreSQL was put back to `text`, if that was a state of this line."""
         found = [count for count, candidate in self.states() if candidate == text]
         if found:
-            self.position = min(self.position, found[-1])
+            self.position = self.latest = min(self.position, found[-1])
 
     def owed(self) -> list[Operation]:
         """What was acknowledged and PostgreSQL is not known to have."""
-        return [entry.operation for entry in self.entries[self.position :] if entry.fate is Fate.SURE]
+        return [entry.operation for entry in self.entries[self.latest :] if entry.fate is Fate.SURE]
 
     def tails(self) -> Iterator[tuple[int, str]]:
         """What the coalesced entries from each position on may be, by `change_text`; from the last position back."""

@@ -186,6 +186,21 @@ def test_a_quarantine_that_lacks_something_is_found(story: Story, kept: list[lis
     assert caught.value.kind is Kind.QUARANTINE
 
 
+def test_a_state_that_came_twice_is_either_of_the_two(story: Story) -> None:
+    """Two deliveries that leave the same: what lies behind the later one is owed, or behind the earlier one."""
+    story.take("a")
+    clear = [Operation(number, cleared=True) for number in (5, 7)]
+    for operation in (clear[0], wrote(6, "a"), clear[1], TWO):
+        story.write("a", operation)
+    story.commit(apply(clear[0]))
+    story.take("b")
+    story.take("a")
+    story.checker.kept(COMPANY, "a", [change_text([TWO])])
+    story.checker.kept(COMPANY, "a", [change_text([wrote(6, "a"), clear[1], TWO])])
+    with pytest.raises(Violation):
+        story.checker.kept(COMPANY, "a", [change_text([clear[1]])])
+
+
 def test_a_takeover_that_reads_something_else_than_postgres_has_is_found(story: Story) -> None:
     story.take("a")
     story.write("a", ONE)
