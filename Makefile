@@ -3,6 +3,7 @@ SHELL := /bin/sh
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
+TEST_JOBS ?= 2
 CODE := $(wildcard src tests scripts benchmarks examples)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 BRIDGE_PATH := PATH="$(BIN):$$PATH"
@@ -34,7 +35,7 @@ test-bridge: setup-dev
 	@cd bridge && $(BRIDGE_PATH) npm test --silent
 
 test-python: setup-dev
-	@$(BRIDGE_PATH) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BRIDGE_PATH) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup-dev ## check style, types, import rules and house rules
 	@echo "lint: ruff" && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
