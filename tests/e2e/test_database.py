@@ -133,11 +133,15 @@ async def _accepted(line: Line, sender: str, receiver: str, text: str) -> bool:
 
 def _node_hosts() -> list[int]:
     """Living Node hosts among this process's children."""
-    return [
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and any("host.mjs" in part for part in child.cmdline())
-    ]
+    return [child.pid for child in psutil.Process().children(recursive=True) if _is_host(child)]
+
+
+def _is_host(process: psutil.Process) -> bool:
+    try:
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return alive and any("host.mjs" in part for part in process.cmdline())
+    except psutil.NoSuchProcess:  # it ends just now
+        return False
 
 
 def _terminate_all(options: DatabaseOptions) -> None:
