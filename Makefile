@@ -34,8 +34,10 @@ test: test-bridge test-python ## run the Node and the Python tests
 test-bridge: setup-dev
 	@cd bridge && $(BRIDGE_PATH) npm test --silent
 
+# A short base: a socket's path has room for 100 bytes.
 test-python: setup-dev
-	@$(BRIDGE_PATH) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	@dir=$$(mktemp -d "$${TMPDIR:-/tmp}/sf.XXXX") && trap 'rm -rf "$$dir"' EXIT && \
+		$(BRIDGE_PATH) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --basetemp="$$dir/t" $(PYTEST_ARGS)
 
 lint: setup-dev ## check style, types, import rules and house rules
 	@echo "lint: ruff" && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
