@@ -7,6 +7,7 @@ acknowledged last; what cannot be read raises `AuthStateCorrupt` and is never an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 import uuid
@@ -46,6 +47,8 @@ class Replica(Writing):
         super().__init__(file, wall)
         self._on_damage = on_damage
         self._rebuilding: asyncio.Task[Damage] | None = None
+        self.node = ""
+        self.database = None
 
     @classmethod
     def open(
@@ -88,8 +91,9 @@ class Replica(Writing):
 
     def _load(self) -> None:
         connection = self._file.connection
-        self.node = self._file.note(connection, "node") or self._name_node(connection)
-        self.database = self._file.note(connection, "database")
+        # What this process knows outlives the file: under another name it would be fenced off by its own leases.
+        self.node = self._noted(connection, "node", self.node or str(uuid.uuid4()))
+        self.database = self._noted(connection, "database", self.database or "") or None
         loaded = companies.load(connection, self._cipher)
         self._slots = Slots(loaded.highest)
         self._slots.give(loaded.useless)
@@ -98,10 +102,11 @@ class Replica(Writing):
         self._numbers = {account.number: account for account in self._accounts.values()}
         self._wishes = wishes.load(connection)
 
-    def _name_node(self, connection: sqlite3.Connection) -> str:
-        node = str(uuid.uuid4())
-        self._file.put_note(connection, "node", node)
-        return node
+    def _noted(self, connection: sqlite3.Connection, name: str, known: str) -> str:
+        found = self._file.note(connection, name)
+        if found is None and known:
+            self._file.put_note(connection, name, known)
+        return found or known
 
     def _found(self, error: Exception) -> None:
         if self._rebuilding is None and is_damage(error):
@@ -143,15 +148,13 @@ class Replica(Writing):
     async def verify(self) -> None:
         """Read the whole file, in a thread: its structure, every value, every batch. What is damaged is told to
         `on_damage` after it was rebuilt; this returns when that is done. Slow: for once a day."""
-        connection = schema.connect(self._file.path)
         try:
-            await asyncio.to_thread(companies.check_structure, connection)
-            for account in tuple(self._accounts.values()):
-                await self._verify(connection, account)
+            with contextlib.closing(schema.connect(self._file.path)) as connection:
+                await asyncio.to_thread(companies.check_structure, connection)
+                for account in tuple(self._accounts.values()):
+                    await self._verify(connection, account)
         except UNREADABLE as error:
             self._found(error)
-        finally:
-            connection.close()
         if self._rebuilding is not None:
             await asyncio.shield(self._rebuilding)
 
