@@ -63,6 +63,7 @@ class _Past:
     lines: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
     begun_at: dict[int, int] = field(default_factory=dict)
     forgiven: set[str] = field(default_factory=set)
+    gnawed: set[str] = field(default_factory=set)
 
 
 class Checker:
@@ -113,7 +114,7 @@ class Checker:
         if line is not None and line.settle(state):
             return
         if node in past.forgiven:
-            past.forgiven.discard(node)
+            past.forgiven &= past.gnawed
         elif state != past.state:
             own = f", nor its own line after {_last(line)}" if line else ""
             raise Violation(
@@ -132,6 +133,7 @@ class Checker:
         # From its own last claim: what it opens without PostgreSQL may have been taken by others already.
         since = [number for number, claimer in enumerate(past.claims, 1) if claimer == node]
         past.begun_at[id(fresh)] = since[-1] if since else 0
+        fresh.forgiven = node in past.gnawed
         past.lines[node].append(fresh)
 
     @staticmethod
@@ -154,6 +156,11 @@ class Checker:
         line = self.line(node, company)
         if line is not None and any(e.fate is not Fate.ABSENT for e in line.entries[line.position :]):
             self.forgive(node, company)
+
+    def gnawed(self, node: str, company: str) -> None:
+        """The node's files were damaged while it used them: nobody knows what of its later writes they still hold."""
+        self._pasts[company].gnawed.add(node)
+        self.forgive(node, company)
 
     def forgive(self, node: str, company: str) -> None:
         """Whatever the node has, and writes until it opens the company again, may be gone."""

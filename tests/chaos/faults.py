@@ -109,7 +109,7 @@ class Faults:
             node.is_damage_told = False
             self._world.expect.damaged(node)
             for company in self._world.companies.values():
-                self._world.checker.forgive(name, company)
+                self._world.checker.gnawed(name, company)
 
     async def keep(self, label: str) -> None:
         """Make a backup of the company."""

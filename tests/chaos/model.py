@@ -90,7 +90,7 @@ class Line:
         self.base = base
         self.entries: list[Entry] = []
         self.position = 0  # how many entries PostgreSQL has at least
-        self.latest = 0  # and at most, where two prefixes leave the same state
+        self.reached = base.text()
         self.forgiven = False  # damage may have taken what PostgreSQL did not have
 
     def add(self, operation: Operation) -> Entry:
@@ -130,14 +130,20 @@ class Line:
         """PostgreSQL has come to `text`: whether that is a prefix, and not one before where it was."""
         found = [c for c, candidate in self.states() if candidate == text and c >= self.position]
         if found:
-            self.position, self.latest = found[0], found[-1]
+            self.position, self.reached = found[0], text
         return bool(found)
 
     def rewind(self, text: str) -> None:
         """PostgreSQL was put back to `text`, if that was a state of this line."""
         found = [count for count, candidate in self.states() if candidate == text]
         if found:
-            self.position = self.latest = min(self.position, found[-1])
+            self.position, self.reached = min(self.position, found[-1]), text
+
+    @property
+    def latest(self) -> int:
+        """How many entries PostgreSQL has at most: several prefixes may leave one state."""
+        same = (count for count, text in self.states() if text == self.reached and count >= self.position)
+        return max(same, default=self.position)
 
     def owed(self) -> list[Operation]:
         """What was acknowledged and PostgreSQL is not known to have."""
