@@ -28,6 +28,7 @@ class _Seen:
     jumped_apart_s: int = 0  # while PostgreSQL could not be reached at all
     is_doubtful: bool = False
     has_set_wall: bool = False
+    has_rebooted: bool = False
     is_damaged: bool = False
     is_confirmed: bool = False
 
@@ -59,6 +60,7 @@ class Expectations:
         seen = self._of(node)
         if which == "wall":
             seen.has_set_wall = True
+            seen.is_doubtful |= seen.has_rebooted
             return
         seen.jumped_s += seconds
         if self._is_severed(node):
@@ -67,6 +69,8 @@ class Expectations:
 
     def rebooted(self, node: Node) -> None:
         seen = self._of(node)
+        # Over a reboot only the wall clock tells.
+        seen.has_rebooted = True
         seen.is_doubtful |= seen.has_set_wall or seen.jumped_s > 0
 
     def is_connected(self, node: Node) -> bool:
