@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import pytest
 
 from standfast.errors import StandfastError
@@ -201,6 +204,12 @@ async def _paired_in(
         await line.stop()
 
 
+def _is_dead(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
 async def _chat_until_killed(
     home: Home, simulator: Simulator, phones: dict[str, str]
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
@@ -228,6 +237,11 @@ async def _chat_until_killed(
             asyncio.create_task(work) for work in (listen(), talk("acme", "bolt"), talk("bolt", "acme"))
         ]
         await process.until(lambda: min(map(len, accepted.values())) > 10, "a chat")
+        # The host first: what it has handed to a service that dies unread nobody hands over again.
+        host = (await client.status())["host"]["pid"]
+        os.kill(host, signal.SIGKILL)
+        await until(lambda: not psutil.pid_exists(host) or _is_dead(host), "the end of the host")
+        await asyncio.sleep(0.2)
         process.popen.kill()
         await process.ended()
         await home.no_process_remains()
