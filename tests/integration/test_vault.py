@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from standfast.authstate.company import Company
-from standfast.errors import CompanyInUse, CompanyUnknown, UsageError
+from standfast.errors import CompanyInUse, CompanyUnknown, DatabaseUnavailable, UsageError
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
@@ -140,6 +140,18 @@ async def test_remote_durability_waits_for_postgres(
         for n in range(5):
             await one.vault.set_keys(ACME, {"session": {"x": b"%d" % n}})
             assert (await in_postgres(paired))["session"]["x"] == b"%d" % n
+
+
+async def test_remote_durability_holds_through_a_suspicion(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """A heartbeat that is late is no reason to acknowledge what PostgreSQL does not have."""
+    async with node(tmp_path, database_options, replace(QUICK, durability="remote")) as one:
+        await one.vault.open(ACME)
+        await one.in_state("online")
+        one.vault.outage.suspect(DatabaseUnavailable("slow", cause="timeout"))
+        await one.vault.set_keys(ACME, {"session": {"x": b"1"}})
+        assert one.vault.holdings()[0].pending == 0
 
 
 async def test_removing_a_company(

@@ -234,8 +234,10 @@ class Vault:
             await self._remotely(holding, sequence)
 
     def _takes_writes(self, holding: Holding) -> bool:
-        """Whether PostgreSQL is up for this company: it may answer heartbeats and fail deliveries, its disk full."""
-        return self.outage.state in ANSWERING and holding.stuck is None and not self.replicator.is_failing
+        """Whether PostgreSQL is up for this company: it may answer heartbeats and fail deliveries, its disk full. A
+        suspicion may be nothing but a slow moment: what was promised is kept until PostgreSQL is known to be away."""
+        is_away = self.outage.state is State.OUTAGE or self.replicator.is_failing
+        return not is_away and holding.stuck is None
 
     async def _remotely(self, holding: Holding, sequence: int) -> None:
         self.replicator.hurry()
