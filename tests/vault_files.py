@@ -9,8 +9,8 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault import files, writing
-from standfast.vault.replica import Replica
+from standfast.vault.storage import files, writing
+from standfast.vault.storage.replica import Replica
 
 ACME, BOLT = Company("acme"), Company("bolt")
 CREDS = b'{"registrationId":1}'

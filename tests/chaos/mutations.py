@@ -11,7 +11,7 @@ from typing import Any
 
 from standfast.postgres.pool import Statement
 from standfast.postgres.replication import Replication
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 from tests.chaos import sabotage
 
 

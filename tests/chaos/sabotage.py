@@ -17,7 +17,7 @@ from standfast.postgres import leases
 from standfast.postgres.replication import Replication
 from standfast.vault import heartbeat, opening, outage, recovery, replicator, upkeep
 from standfast.vault.clock import SystemClock
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 
 _armed: dict[str, int] = {}
 

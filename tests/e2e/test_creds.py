@@ -13,7 +13,7 @@ from standfast.errors import DatabaseUnavailable
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.vault import vault_directory
 from standfast.sessions.session import Pairing, State
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 from tests.e2e.conftest import Line, until
 from tests.support import Proxy
 

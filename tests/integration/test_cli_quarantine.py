@@ -18,7 +18,7 @@ from standfast.errors import AuthStateCorrupt, CompanyInUse, UsageError
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.client import Client, connect
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 from tests.cli_support import CommandLine, own_surroundings
 from tests.integration.services import ACME, running, settings_of, short_directory
 from tests.support import apart, made_up_creds

@@ -15,9 +15,9 @@ import pytest
 
 from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, JournalUnwritable
-from standfast.vault import companies, files, writing
-from standfast.vault.damage import Damage
-from standfast.vault.replica import Replica
+from standfast.vault.storage import companies, files, writing
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 from tests.support import until
 from tests.vault_files import (
     ACME,

@@ -14,9 +14,9 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.errors import JournalUnwritable
-from standfast.vault import files, writing
-from standfast.vault.damage import Damage
-from standfast.vault.replica import Replica
+from standfast.vault.storage import files, writing
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 from tests.support import until
 from tests.vault_files import ACME, BOLT, batch, check_holds, check_journal, enrolled, opened, small_log
 

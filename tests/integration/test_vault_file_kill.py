@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from standfast.authstate.company import Company
-from standfast.vault import commits, files, writing
-from standfast.vault.damage import Damage
-from standfast.vault.replica import Replica
+from standfast.vault.storage import commits, files, writing
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 from tests.vault_files import ACME, BOLT, batch, check_holds, check_journal, enrolled, opened
 
 ROUNDS = 4

@@ -12,9 +12,9 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.errors import AuthStateCorrupt, UsageError
-from standfast.vault import commits
-from standfast.vault.damage import Damage
-from standfast.vault.replica import Replica, Wish
+from standfast.vault.storage import commits
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica, Wish
 from tests.support import until
 from tests.vault_files import (
     ACME,

@@ -15,7 +15,7 @@ import pytest
 
 from standfast.errors import JournalUnwritable
 from standfast.postgres.options import DatabaseOptions
-from standfast.vault import files
+from standfast.vault.storage import files
 from standfast.vault.vault import Vault
 from tests.chaos.private_mount import Filler, enter_private_mounts, mount_small, unmount
 from tests.integration.own_server import OwnServer

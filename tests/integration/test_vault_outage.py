@@ -13,8 +13,8 @@ from standfast.errors import CompanyInUse, DatabaseUnavailable, GraceExpired
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
-from standfast.vault import commits
 from standfast.vault.clock import SystemClock
+from standfast.vault.storage import commits
 from standfast.vault.vault import Vault
 from tests.integration.vaults import ACME, QUICK, node
 from tests.support import Proxy, made_up_creds, until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from standfast.errors import SettingsError
-from standfast.vault.cipher import KEY_BYTES, Cipher, Unreadable, own_key, read_key
+from standfast.vault.storage.cipher import KEY_BYTES, Cipher, Unreadable, own_key, read_key
 
 
 def test_what_was_sealed_is_opened() -> None:

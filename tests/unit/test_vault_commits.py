@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from standfast.vault import commits, schema
-from standfast.vault.commits import Commits
+from standfast.vault.storage import commits, schema
+from standfast.vault.storage.commits import Commits
 
 
 class Refused(Exception):

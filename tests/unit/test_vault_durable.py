@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from standfast.vault.schema import connect
+from standfast.vault.storage.schema import connect
 
 _FULL = 2
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from standfast.vault import rows, slots
-from standfast.vault.rows import Entry, Rows
-from standfast.vault.slots import Slots
+from standfast.vault.storage import rows, slots
+from standfast.vault.storage.rows import Entry, Rows
+from standfast.vault.storage.slots import Slots
 
 
 def _same(found: Rows, model: list[Entry]) -> None:

@@ -20,7 +20,7 @@ from standfast.vault import alerts as raised
 from standfast.vault.decisions import Decisions
 from standfast.vault.opening import open_vault
 from standfast.vault.outage import State
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 
 DECISION_TIMEOUT_S = 6.0
 TURN_TIMEOUT_S = 30.0

@@ -32,8 +32,8 @@ from standfast.postgres.sessions_table import Row
 from standfast.postgres.store import PostgresAuthStore, Snapshot
 from standfast.service.snapshots import current_state
 from standfast.vault.outage import State
+from standfast.vault.storage.wishes import Wish
 from standfast.vault.vault import Vault
-from standfast.vault.wishes import Wish
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

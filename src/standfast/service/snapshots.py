@@ -8,8 +8,8 @@ from __future__ import annotations
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.postgres.store import PostgresAuthStore, Snapshot
-from standfast.vault.account import Record
 from standfast.vault.outage import State
+from standfast.vault.storage.account import Record
 from standfast.vault.vault import Vault
 
 

@@ -9,8 +9,8 @@ import platform
 from pathlib import Path
 
 from standfast.settings import Settings
-from standfast.vault.cipher import read_key
 from standfast.vault.options import VaultOptions
+from standfast.vault.storage.cipher import read_key
 
 
 def vault_options(settings: Settings) -> VaultOptions:

@@ -10,7 +10,7 @@ from pathlib import Path
 from standfast.alert import Alert
 from standfast.authstate.company import Company
 from standfast.errors import StandfastError
-from standfast.vault.damage import Damage
+from standfast.vault.storage.damage import Damage
 
 _VAULT = {"component": "vault"}
 

@@ -31,8 +31,8 @@ from standfast.postgres.replication import Replication
 from standfast.vault import kept_change
 from standfast.vault.holding import Holding
 from standfast.vault.outage import State
-from standfast.vault.quarantine import Quarantined
-from standfast.vault.replica import Replica
+from standfast.vault.storage.quarantine import Quarantined
+from standfast.vault.storage.replica import Replica
 from standfast.vault.vault import Vault
 
 IDS_SHOWN = 20

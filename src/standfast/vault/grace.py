@@ -10,9 +10,9 @@ from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, GraceExpired, StandfastError
 from standfast.vault.clock import Clock
 from standfast.vault.confirmation import Confirmation, Stamp
-from standfast.vault.damage import Damage
 from standfast.vault.options import VaultOptions
-from standfast.vault.replica import Record
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Record
 
 
 class Grace:

@@ -27,14 +27,14 @@ from standfast.errors import (
 )
 from standfast.postgres.replication import Replication
 from standfast.vault import alerts as raised
-from standfast.vault.damage import Damage
 from standfast.vault.grace import Grace
 from standfast.vault.holding import Holding
 from standfast.vault.lease import LeaseKeeper
 from standfast.vault.options import VaultOptions
 from standfast.vault.outage import OutageClock, State
-from standfast.vault.replica import Replica
 from standfast.vault.replicator import Replicator
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 
 log = structlog.get_logger(__name__)
 ANSWERING = frozenset({State.ONLINE, State.RECOVERING})

@@ -23,7 +23,7 @@ from standfast.vault.clock import Clock
 from standfast.vault.confirmation import Stamp
 from standfast.vault.holding import Holding
 from standfast.vault.options import VaultOptions
-from standfast.vault.replica import Record, Replica
+from standfast.vault.storage.replica import Record, Replica
 
 log = structlog.get_logger(__name__)
 FILLS_AT_ONCE = 8

@@ -21,14 +21,14 @@ from standfast.postgres.replication import Replication
 from standfast.vault import alerts as raised
 from standfast.vault.clock import Clock, SystemClock
 from standfast.vault.confirmation import Confirmation
-from standfast.vault.damage import Damage
 from standfast.vault.grace import Grace
 from standfast.vault.heartbeat import HeartbeatLoop
 from standfast.vault.lease import LeaseKeeper
 from standfast.vault.options import VaultOptions
 from standfast.vault.outage import OutageClock, State
 from standfast.vault.recovery import Recovery
-from standfast.vault.replica import Replica
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 from standfast.vault.upkeep import Upkeep
 from standfast.vault.vault import Vault
 

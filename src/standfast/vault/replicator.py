@@ -23,7 +23,7 @@ from standfast.vault import alerts as raised
 from standfast.vault.holding import Holding
 from standfast.vault.options import VaultOptions
 from standfast.vault.outage import OutageClock, State
-from standfast.vault.replica import Replica
+from standfast.vault.storage.replica import Replica
 
 log = structlog.get_logger(__name__)
 COMPANIES_AT_ONCE = 64

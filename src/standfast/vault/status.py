@@ -9,7 +9,7 @@ from typing import Any
 
 from standfast.errors import JournalUnwritable
 from standfast.vault.holding import Holding
-from standfast.vault.replica import Record
+from standfast.vault.storage.replica import Record
 from standfast.vault.vault import Vault
 
 

@@ -16,7 +16,7 @@ from standfast.authstate.company import Company
 from standfast.errors import JournalUnwritable, StandfastError
 from standfast.vault import alerts as raised
 from standfast.vault.outage import State
-from standfast.vault.replica import Record
+from standfast.vault.storage.replica import Record
 from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)

@@ -30,15 +30,15 @@ from standfast.errors import (
 )
 from standfast.postgres.replication import Replication
 from standfast.vault import alerts as raised
-from standfast.vault.damage import Damage
 from standfast.vault.grace import Grace
 from standfast.vault.holding import Holding
 from standfast.vault.holdings import ANSWERING, Holdings
 from standfast.vault.lease import LeaseKeeper
 from standfast.vault.options import VaultOptions
 from standfast.vault.outage import OutageClock, State
-from standfast.vault.replica import Replica
 from standfast.vault.storable import refuse_unstorable
+from standfast.vault.storage.damage import Damage
+from standfast.vault.storage.replica import Replica
 
 log = structlog.get_logger(__name__)
 _SKIP_REPORT_S = 60.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault.account import Account
-from standfast.vault.cipher import Cipher
-from standfast.vault.journal import unsealed
+from standfast.vault.storage.account import Account
+from standfast.vault.storage.cipher import Cipher
+from standfast.vault.storage.journal import unsealed
 
 _INSERT = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, ?, ?, ?, ?)"
 _MOVE = (

@@ -12,10 +12,10 @@ import msgspec
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault.account import Account, Batch, place_of_batch
-from standfast.vault.cipher import Cipher, Unreadable
-from standfast.vault.commits import APPEND, Row
-from standfast.vault.rows import Entry
+from standfast.vault.storage.account import Account, Batch, place_of_batch
+from standfast.vault.storage.cipher import Cipher, Unreadable
+from standfast.vault.storage.commits import APPEND, Row
+from standfast.vault.storage.rows import Entry
 
 COMPACT_BYTES = 8 * 2**20  # read into one batch at a time
 _SELECT = "select number, first, last, at, change from journal where position = ?"

@@ -16,17 +16,17 @@ from typing import Any
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import JournalUnwritable, StandfastError, UsageError
-from standfast.vault import companies, journal, quarantine, wishes
-from standfast.vault.account import Account, Batch
-from standfast.vault.commits import APPEND, Commits, Row, Step
-from standfast.vault.companies import FilledRow
-from standfast.vault.damage import describe, is_damage
-from standfast.vault.files import VaultFile
-from standfast.vault.reading import Reading
-from standfast.vault.rows import Entry
-from standfast.vault.settling import Settling
-from standfast.vault.slots import Slots
-from standfast.vault.wishes import Wish
+from standfast.vault.storage import companies, journal, quarantine, wishes
+from standfast.vault.storage.account import Account, Batch
+from standfast.vault.storage.commits import APPEND, Commits, Row, Step
+from standfast.vault.storage.companies import FilledRow
+from standfast.vault.storage.damage import describe, is_damage
+from standfast.vault.storage.files import VaultFile
+from standfast.vault.storage.reading import Reading
+from standfast.vault.storage.rows import Entry
+from standfast.vault.storage.settling import Settling
+from standfast.vault.storage.slots import Slots
+from standfast.vault.storage.wishes import Wish
 
 TICK_S = 1.0
 FREE_BYTES = 16 * 2**20  # with less left on the disk nothing new is begun

@@ -13,9 +13,9 @@ import msgspec
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.vault.cipher import Cipher, Unreadable
-from standfast.vault.rows import Entry, Rows
-from standfast.vault.schema import CREDS
+from standfast.vault.storage.cipher import Cipher, Unreadable
+from standfast.vault.storage.rows import Entry, Rows
+from standfast.vault.storage.schema import CREDS
 
 Place = tuple[str, str]
 _ENTRY_BYTES = 200  # what an entry costs in memory beside its value, about

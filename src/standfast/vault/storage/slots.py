@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from standfast.vault.rows import Entry
+from standfast.vault.storage.rows import Entry
 
 KEPT = 256
 LARGEST_BYTES = 16 * 1024  # a larger row would keep its pages for small ones

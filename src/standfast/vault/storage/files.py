@@ -14,9 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from standfast.errors import JournalUnwritable
-from standfast.vault import schema
-from standfast.vault.cipher import Cipher, Unreadable, own_key, sync_directory
-from standfast.vault.damage import LogTorn, torn_commits
+from standfast.vault.storage import schema
+from standfast.vault.storage.cipher import Cipher, Unreadable, own_key, sync_directory
+from standfast.vault.storage.damage import LogTorn, torn_commits
 
 CHECKPOINT_BYTES = 4 * 2**20
 LOG_BYTES = 4 * CHECKPOINT_BYTES

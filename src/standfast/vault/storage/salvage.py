@@ -18,13 +18,13 @@ from urllib.parse import quote
 
 from standfast.authstate.company import Company, company_id
 from standfast.errors import JournalUnwritable, UsageError
-from standfast.vault import companies, journal, schema, wishes
-from standfast.vault.account import Account, Batch, place_of_value
-from standfast.vault.cipher import Cipher, Unreadable
-from standfast.vault.damage import UNREADABLE, Damage
-from standfast.vault.files import VaultFile, remove_database
-from standfast.vault.mending import mended
-from standfast.vault.wishes import Wish
+from standfast.vault.storage import companies, journal, schema, wishes
+from standfast.vault.storage.account import Account, Batch, place_of_value
+from standfast.vault.storage.cipher import Cipher, Unreadable
+from standfast.vault.storage.damage import UNREADABLE, Damage
+from standfast.vault.storage.files import VaultFile, remove_database
+from standfast.vault.storage.mending import mended
+from standfast.vault.storage.wishes import Wish
 
 __all__ = ["Damage", "replace_file"]
 _CHUNK = 2_000

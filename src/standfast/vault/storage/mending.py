@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from standfast.authstate.change import Change
-from standfast.vault.account import Account, Batch
-from standfast.vault.schema import CREDS
+from standfast.vault.storage.account import Account, Batch
+from standfast.vault.storage.schema import CREDS
 
 _Range = tuple[int, int]
 

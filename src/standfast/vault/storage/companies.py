@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from standfast.authstate.change import Change
-from standfast.vault import journal
-from standfast.vault.account import Account, Batch, amended, place_of_value
-from standfast.vault.cipher import Cipher, Unreadable
-from standfast.vault.rows import Entry
-from standfast.vault.schema import CREDS
-from standfast.vault.settling import PUT
+from standfast.vault.storage import journal
+from standfast.vault.storage.account import Account, Batch, amended, place_of_value
+from standfast.vault.storage.cipher import Cipher, Unreadable
+from standfast.vault.storage.rows import Entry
+from standfast.vault.storage.schema import CREDS
+from standfast.vault.storage.settling import PUT
 
 FilledRow = tuple[str | None, str | None, bytes]
 _ALL = "select number, company, state from companies order by number"

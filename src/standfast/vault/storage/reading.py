@@ -13,14 +13,14 @@ from typing import NoReturn, TypeVar
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, UsageError
-from standfast.vault import companies, journal, quarantine
-from standfast.vault.account import Account, Batch, Record, place_of_value
-from standfast.vault.commits import Commits
-from standfast.vault.damage import UNREADABLE, describe
-from standfast.vault.files import VaultFile
-from standfast.vault.quarantine import Quarantined
-from standfast.vault.schema import CREDS
-from standfast.vault.wishes import Wish
+from standfast.vault.storage import companies, journal, quarantine
+from standfast.vault.storage.account import Account, Batch, Record, place_of_value
+from standfast.vault.storage.commits import Commits
+from standfast.vault.storage.damage import UNREADABLE, describe
+from standfast.vault.storage.files import VaultFile
+from standfast.vault.storage.quarantine import Quarantined
+from standfast.vault.storage.schema import CREDS
+from standfast.vault.storage.wishes import Wish
 
 T = TypeVar("T")
 _VALUE = "select value from replica where number = ? and type = ? and id = ?"

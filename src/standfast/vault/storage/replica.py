@@ -18,16 +18,16 @@ from typing import Self
 import structlog
 
 from standfast.errors import JournalUnwritable
-from standfast.vault import companies, salvage, schema, wishes
-from standfast.vault.account import Account, Batch, Record
-from standfast.vault.commits import Commits
-from standfast.vault.damage import UNREADABLE, Damage, LogTorn, describe, is_damage
-from standfast.vault.files import VaultFile
-from standfast.vault.quarantine import Quarantined
-from standfast.vault.settling import Settling
-from standfast.vault.slots import Slots
-from standfast.vault.wishes import Wish
-from standfast.vault.writing import Writing
+from standfast.vault.storage import companies, salvage, schema, wishes
+from standfast.vault.storage.account import Account, Batch, Record
+from standfast.vault.storage.commits import Commits
+from standfast.vault.storage.damage import UNREADABLE, Damage, LogTorn, describe, is_damage
+from standfast.vault.storage.files import VaultFile
+from standfast.vault.storage.quarantine import Quarantined
+from standfast.vault.storage.settling import Settling
+from standfast.vault.storage.slots import Slots
+from standfast.vault.storage.wishes import Wish
+from standfast.vault.storage.writing import Writing
 
 __all__ = ["Batch", "Damage", "Quarantined", "Record", "Replica", "Wish"]
 log = structlog.get_logger(__name__)

@@ -11,11 +11,11 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from standfast.vault import journal
-from standfast.vault.account import Account, Place, place_of_value
-from standfast.vault.cipher import Cipher
-from standfast.vault.rows import Entry
-from standfast.vault.slots import Slots
+from standfast.vault.storage import journal
+from standfast.vault.storage.account import Account, Place, place_of_value
+from standfast.vault.storage.cipher import Cipher
+from standfast.vault.storage.rows import Entry
+from standfast.vault.storage.slots import Slots
 
 FRESH_LIMIT_BYTES = 8 * 2**20  # in memory; above it values are carried over at once, however hot
 # Carried in one commit: beside a writer who waits, or with nobody waiting.

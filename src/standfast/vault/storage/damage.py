@@ -13,8 +13,8 @@ from pathlib import Path
 
 from standfast.authstate.company import Company
 from standfast.errors import StandfastError
-from standfast.vault.cipher import Unreadable
-from standfast.vault.schema import SchemaUnknown
+from standfast.vault.storage.cipher import Unreadable
+from standfast.vault.storage.schema import SchemaUnknown
 
 _BROKEN = {11, 24, 26}  # SQLITE_CORRUPT, FORMAT, NOTADB
 _TABLE_MISSING = 1

@@ -1,0 +1,1 @@
+"""The vault's file: replica and journal of this machine."""
