@@ -15,7 +15,7 @@ import pytest
 
 from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, JournalUnwritable
-from standfast.vault.storage import companies, files, writing
+from standfast.vault.storage import companies, files, mark, writing
 from standfast.vault.storage.damage import Damage
 from standfast.vault.storage.replica import Replica
 from tests.support import until
@@ -183,7 +183,7 @@ async def _crashed(directory: Path) -> Path:
     vault_file = await _written(directory, close=False)
     crashed = directory / "crashed"
     (crashed / "vault").mkdir(parents=True)
-    for name in ("vault.db", "vault.db-wal", "vault.key"):
+    for name in ("vault.db", "vault.db-wal", "vault.key", "vault.mark"):
         shutil.copy(directory / "vault" / name, crashed / "vault" / name)
     await vault_file.close()
     return crashed
@@ -214,6 +214,98 @@ async def test_a_log_that_is_broken_before_its_end_is_found(tmp_path: Path) -> N
     assert (damages[0].lost > 1, damages[0].salvaged > 0) == (True, True)
     assert set(damages[0].companies) == {ACME, BOLT}
     assert all(not record.complete for record in vault_file.companies())
+    await vault_file.close()
+
+
+@pytest.mark.parametrize("kept", [0, 31, 0.1, 0.5, 0.99], ids=str)
+@pytest.mark.usefixtures("_nothing_settles")
+async def test_a_log_that_was_cut_short_is_found(
+    tmp_path: Path, kept: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a commit's end, too: SQLite finds nothing amiss there."""
+    monkeypatch.setattr(files, "LOG_BYTES", 8 * 2**20)
+    crashed = await _crashed(tmp_path)
+    log = crashed / "vault" / "vault.db-wal"
+    content = log.read_bytes()
+    frames = [at for at in range(32, len(content), 24 + 4096) if content[at + 8 : at + 16] == content[16:24]]
+    ends = [at + 24 + 4096 for at in frames if content[at + 4 : at + 8] != bytes(4)]
+    os.truncate(log, kept if isinstance(kept, int) else ends[int(kept * len(ends)) - 1])
+    vault_file, damages = await _reported(crashed)
+    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log was cut short"]
+    assert not any(record.complete for record in vault_file.companies())
+    await vault_file.close()
+
+
+async def test_a_log_that_has_grown_is_known_to_be_longer(tmp_path: Path) -> None:
+    """While somebody reads, it cannot be begun anew."""
+    await _written(tmp_path)
+    vault_file = opened(tmp_path)
+    reading = sqlite3.connect(tmp_path / "vault" / "vault.db", isolation_level=None)
+    reading.execute("begin").execute("select * from journal").fetchone()
+    log = tmp_path / "vault" / "vault.db-wal"
+    for sequence in range(WRITTEN + 1, WRITTEN + 400):
+        await vault_file.append(1, sequence, batch(sequence))
+    length = log.stat().st_size
+    assert length > files.LOG_BYTES
+    await until(lambda: vault_file._file._marked.log_bytes > files.LOG_BYTES)  # type: ignore[union-attr]
+    (tmp_path / "crashed").mkdir()
+    shutil.copytree(tmp_path / "vault", tmp_path / "crashed" / "vault")
+    reading.close()
+    await vault_file.close()
+    os.truncate(tmp_path / "crashed" / "vault" / "vault.db-wal", files.LOG_BYTES + 4096 + 24)
+    vault_file, damages = await _reported(tmp_path / "crashed")
+    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log was cut short"]
+    await vault_file.close()
+
+
+@pytest.mark.usefixtures("_nothing_settles")
+async def test_a_file_without_its_log_is_found(tmp_path: Path) -> None:
+    """The log removed by hand; another program that carried it into the file did no harm."""
+    crashed = await _crashed(tmp_path)
+    for name in ("removed", "carried"):
+        shutil.copytree(crashed, tmp_path / name)
+    (tmp_path / "removed" / "vault" / "vault.db-wal").unlink()
+    vault_file, damages = await _reported(tmp_path / "removed")
+    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log is gone"]
+    assert not any(record.complete for record in vault_file.companies())
+    await vault_file.close()
+    _change(tmp_path / "carried", "update notes set name = name where name = 'sentinel'")
+    assert not (tmp_path / "carried" / "vault" / "vault.db-wal").exists()
+    vault_file, damages = await _reported(tmp_path / "carried")
+    assert damages == []
+    check_holds(vault_file, ACME, WRITTEN)
+    await vault_file.close()
+
+
+@pytest.mark.parametrize("emptied", [True, False], ids=["empty", "removed"])
+@pytest.mark.usefixtures("_nothing_settles")
+async def test_a_log_without_its_file_gives_its_journal_and_the_node_its_name(
+    tmp_path: Path, emptied: bool
+) -> None:
+    """SQLite would remove it."""
+    crashed = await _crashed(tmp_path)
+    known = mark.read(crashed / "vault" / "vault.mark")
+    assert known is not None
+    file = crashed / "vault" / "vault.db"
+    if emptied:
+        os.truncate(file, 0)
+    else:
+        file.unlink()
+    vault_file, damages = await _reported(crashed)
+    assert (len(damages), vault_file.node) == (1, known.node)
+    assert not any(record.complete for record in vault_file.companies())
+    assert damages[0].salvaged >= 2 * (WRITTEN - APPLIED)
+    for company in (ACME, BOLT):
+        check_journal(vault_file, company)
+    await vault_file.close()
+
+
+async def test_a_node_keeps_its_name_when_its_file_is_damaged_at_rest(tmp_path: Path) -> None:
+    """Under another one it would wait for the end of its own lease."""
+    node = (await _written(tmp_path)).node
+    os.truncate(tmp_path / "vault" / "vault.db", 0)
+    vault_file, damages = await _reported(tmp_path)
+    assert (len(damages), vault_file.node) == (1, node)
     await vault_file.close()
 
 

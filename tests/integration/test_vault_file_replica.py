@@ -239,7 +239,7 @@ async def test_nobody_else_can_read_the_files_and_no_value_can_be_seen(
     await replica.append(number, 1, Change(keys={"session": {"a": b"seen-in-clear"}}, creds=b"seen-in-clear"))
     directory = tmp_path / "vault"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    names = {"vault.db", "vault.db-wal", "vault.db-shm", "vault.key"}
+    names = {"vault.db", "vault.db-wal", "vault.db-shm", "vault.key", "vault.mark"}
     assert {file.name for file in directory.iterdir()} == names
     for file in directory.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name

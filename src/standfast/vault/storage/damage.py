@@ -24,13 +24,11 @@ _NO_SALT = bytes(8)
 
 
 class LogTorn(Exception):
-    """Commits at the end of the write-ahead log were acknowledged and cannot be read."""
+    """Commits at the end of the write-ahead log were acknowledged and cannot be read: at least `lost`."""
 
-    def __init__(self, commits: int) -> None:
-        super().__init__(
-            f"the write-ahead log is damaged: {commits} commits behind the damage cannot be read"
-        )
-        self.commits = commits
+    def __init__(self, what: str, lost: int = 0) -> None:
+        super().__init__(what)
+        self.lost = lost
 
 
 # A flipped bit can make a text undecodable or a column another type.
@@ -40,7 +38,7 @@ UNREADABLE = (sqlite3.DatabaseError, Unreadable, SchemaUnknown, LogTorn, Unicode
 @dataclass(frozen=True, slots=True)
 class Damage:
     """`what` was found; `moved_to` is where the damaged file lies now (None: still in its place, see
-    `Replica.rebuild`); `companies` are those that must be filled anew; `salvaged` batches of the journal were
+    `Replica.verify`); `companies` are those that must be filled anew; `salvaged` batches of the journal were
     carried over, `lost` ones are known to be missing (each company's numbers in `gaps`)."""
 
     what: str
@@ -73,11 +71,17 @@ def describe(error: Exception) -> str:
     return "a column holds what was never put there"
 
 
-def torn_commits(connection: sqlite3.Connection, file: Path) -> int:
-    """How many commits lie in the write-ahead log behind the point up to which SQLite could read it.
+def check_log(connection: sqlite3.Connection, file: Path) -> None:
+    """Raises `LogTorn` where acknowledged commits lie in the write-ahead log behind the point up to which SQLite could
+    read it: it stops at the first damaged frame and says nothing. To be asked before anything is written."""
+    commits = _torn_commits(connection, file)
+    # One may be a commit that a power failure cut short: it was never acknowledged.
+    if commits > 1:
+        what = f"the write-ahead log is damaged: {commits} commits behind the damage cannot be read"
+        raise LogTorn(what, commits - 1)
 
-    One may be a commit that a power failure cut short: it was never acknowledged. More mean that acknowledged ones
-    are unreadable: SQLite stops at the first damaged frame and says nothing. To be asked before anything is written."""
+
+def _torn_commits(connection: sqlite3.Connection, file: Path) -> int:
     page_bytes = connection.execute("pragma page_size").fetchone()[0]
     # How far it read is in the index beside the log, but closing that file would drop SQLite's locks on it.
     _, readable, _ = connection.execute("pragma wal_checkpoint(passive)").fetchone()

@@ -6,17 +6,21 @@ takes the name only once it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
 import time
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from standfast.errors import JournalUnwritable
-from standfast.vault.storage import schema
+from standfast.vault.storage import mark, schema
 from standfast.vault.storage.cipher import Cipher, Unreadable, own_key, sync_directory
-from standfast.vault.storage.damage import LogTorn, torn_commits
+from standfast.vault.storage.damage import LogTorn, check_log
+from standfast.vault.storage.mark import Mark
 
 CHECKPOINT_BYTES = 4 * 2**20
 LOG_BYTES = 4 * CHECKPOINT_BYTES
@@ -36,6 +40,7 @@ class VaultFile:
         self.path = directory / "vault.db"
         self.beside = directory / "vault.new"
         self.mended = directory / "vault.mended"
+        self.mark = directory / "vault.mark"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -47,6 +52,7 @@ class VaultFile:
         self._thread: ThreadPoolExecutor | None = None
         self._checkpoint: Future[None] | None = None
         self._log_bytes = 0
+        self._marked: Mark | None = None
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -64,7 +70,12 @@ class VaultFile:
     def open(self) -> None:
         """Open the file, made where there is none. Raises what `damage.UNREADABLE` names where it is not one of ours,
         wholly, under this key; the connection stays open then."""
-        if not self.path.exists():
+        expected, log_bytes = mark.read(self.mark), self._size("-wal")
+        is_gone = not self._size("") and not self.beside.exists() and bool(log_bytes)
+        if is_gone:
+            # SQLite would remove the log of a file that is empty, and what it holds.
+            self._make(self.path, schema.first_page(1))
+        elif not self.path.exists():
             if not self.beside.exists():
                 self.make_beside().close()
             self.take_place()
@@ -72,26 +83,52 @@ class VaultFile:
             remove_database(self.beside)  # begun and not finished
         self._connection = schema.connect(self.path)
         # First of all: behind a torn log even the tables may be those of an earlier time.
-        torn = torn_commits(self._connection, self.path)
-        if torn > 1:
-            raise LogTorn(torn)
+        check_log(self._connection, self.path)
+        if is_gone:
+            raise LogTorn("the vault's file is gone, its write-ahead log is there")
+        # Without any log another program may have opened the file, which carries the log into it.
+        if expected is not None and log_bytes is not None and log_bytes < expected.log_bytes:
+            raise LogTorn(f"the write-ahead log was cut short, to {log_bytes} bytes")
         schema.check_tables(self._connection)
         if self.note(self._connection, "sentinel") != _SENTINEL:
             raise Unreadable("the vault's file has no sentinel")
+        if expected is not None and expected.opened and expected.opened not in self._openings():
+            raise LogTorn("the write-ahead log is gone, or the file is an older copy")
 
-    def begin_log(self) -> None:
+    def _openings(self) -> list[str]:
+        """The last opening, and the one before for as long as the mark may name it."""
+        return (self.note(self.connection, "opened") or "").split()
+
+    def former_node(self) -> str | None:
+        """Whose file this is, where that can be known without it."""
+        found = mark.read(self.mark)
+        return None if found is None else found.node
+
+    def begin_log(self, node: str) -> None:
         """To be called once the file was opened, and its log read."""
-        self.put_note(self.connection, "opened", str(time.time()))
+        former, opened = mark.read(self.mark), str(uuid.uuid4())
+        known = former.opened if former is not None else ""
+        self.put_note(self.connection, "opened", f"{opened} {known}")
         self._grow_log()
+        self._mark_log(Mark(node, opened, LOG_BYTES))
+
+    def _mark_log(self, marked: Mark) -> None:
+        mark.put(self.mark, marked)
+        self._marked = marked
 
     def make_beside(self) -> sqlite3.Connection:
         """A new file with empty tables, which does not have the name yet."""
         remove_database(self.beside)
-        os.close(os.open(self.beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._make(self.beside)
         connection = schema.connect(self.beside)
         schema.create_tables(connection)
         self.put_note(connection, "sentinel", _SENTINEL)
         return connection
+
+    @staticmethod
+    def _make(path: Path, content: bytes = b"") -> None:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
 
     def take_place(self) -> None:
         """What was made beside, and closed, is the vault's file from now on."""
@@ -101,12 +138,17 @@ class VaultFile:
     def move_aside(self) -> Path:
         """Put the file, its log and index away; where they lie now."""
         target = self._aside("damaged")
-        # The log first: a file without its log would pass for whole.
+        # What is left behind by a process that ends in between must not pass for whole.
+        former = mark.read(self.mark)
+        node = former.node if former is not None else ""
+        mark.put(self.mark, Mark(node, "damaged"))
+        # The log first: it would be taken for that of the file which takes the place.
         for suffix in reversed(_SUFFIXES):
             file = self.path.with_name(self.path.name + suffix)
             if file.exists():
                 file.replace(target / file.name)
         sync_directory(target)
+        mark.put(self.mark, Mark(node))
         return target
 
     def copy_aside(self) -> Path:
@@ -142,7 +184,7 @@ class VaultFile:
 
     def size_bytes(self) -> int:
         """Of the file and its log."""
-        return self._size("") + self._size("-wal")
+        return (self._size("") or 0) + (self._size("-wal") or 0)
 
     def free_bytes(self) -> int:
         """What the file system has left for us."""
@@ -165,8 +207,16 @@ class VaultFile:
             self._log_bytes = 0
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "vault-checkpoint")
-            self._checkpoint = self._thread.submit(_checkpoint, self.path)
+            self._checkpoint = self._thread.submit(self._carry)
         return False
+
+    def _carry(self) -> None:
+        marked, log_bytes = self._marked, self._size("-wal")
+        if marked is not None and log_bytes is not None and log_bytes > marked.log_bytes:
+            # A reader kept the log from being begun anew: it is longer now, and never becomes shorter.
+            with contextlib.suppress(OSError):
+                self._mark_log(replace(marked, log_bytes=log_bytes))
+        _checkpoint(self.path)
 
     def _grow_log(self) -> None:
         """Give the log its size at once: a commit that only overwrites costs half of one that lets the file grow.
@@ -180,21 +230,30 @@ class VaultFile:
         finally:
             os.close(fd)
 
+    def end(self, node: str) -> None:
+        """Close in order what `node` wrote."""
+        self._end_thread()
+        mark.close(self.mark, node)
+        self.close()
+
     def close(self) -> None:
         """Close what is open. The last one carries the log into the file."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
-            self._thread = None
+        self._end_thread()
         for connection in (self._reader, self._connection):
             if connection is not None:
                 connection.close()
         self._reader = self._connection = None
 
-    def _size(self, suffix: str) -> int:
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    def _size(self, suffix: str) -> int | None:
         try:
             return self.path.with_name(self.path.name + suffix).stat().st_size
         except FileNotFoundError:
-            return 0
+            return None
 
 
 def remove_database(path: Path) -> None:

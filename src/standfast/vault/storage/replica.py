@@ -68,7 +68,7 @@ class Replica(Writing):
             if not is_damage(error, at_opening=True):
                 replica._file.close()
                 raise JournalUnwritable(f"the vault's file cannot be opened: {describe(error)}") from error
-            torn = error.commits if isinstance(error, LogTorn) else 0
+            torn = error if isinstance(error, LogTorn) else None
             damage = salvage.replace_file(replica._file, describe(error), (), torn=torn)
             replica._open()
             replica._tell(damage)
@@ -77,22 +77,23 @@ class Replica(Writing):
     def _open(self) -> None:
         file = self._file
         file.open()
+        self._load()
         try:
-            file.begin_log()
+            file.begin_log(self.node)
         except (OSError, sqlite3.Error) as error:
             if is_damage(error):
                 raise
             # What is there can still be read; whether it can be written is tried again every second.
             self._refused = JournalUnwritable(f"the vault's file cannot be written: {describe(error)}")
-        self._load()
         self._commits = Commits(file.connection, self._settling.errand, self._refuse, self._wrote)
         for account in self._accounts.values():
             self._settling.touch(account)
 
     def _load(self) -> None:
         connection = self._file.connection
-        # What this process knows outlives the file: under another name it would be fenced off by its own leases.
-        self.node = self._noted(connection, "node", self.node or str(uuid.uuid4()))
+        # What is known outlives the file: under another name this node would be fenced off by its own leases.
+        known = self.node or self._file.former_node() or str(uuid.uuid4())
+        self.node = self._noted(connection, "node", known)
         self.database = self._noted(connection, "database", self.database or "") or None
         loaded = companies.load(connection, self._cipher)
         self._slots = Slots(loaded.highest)
@@ -188,4 +189,4 @@ class Replica(Writing):
                 commits.nudge()
                 await commits.close()
             await commits.close()
-        await asyncio.to_thread(self._file.close)
+        await asyncio.to_thread(self._file.end, self.node)

@@ -21,7 +21,7 @@ from standfast.errors import JournalUnwritable, UsageError
 from standfast.vault.storage import companies, journal, schema, wishes
 from standfast.vault.storage.account import Account, Batch, place_of_value
 from standfast.vault.storage.cipher import Cipher, Unreadable
-from standfast.vault.storage.damage import UNREADABLE, Damage
+from standfast.vault.storage.damage import UNREADABLE, Damage, LogTorn
 from standfast.vault.storage.files import VaultFile, remove_database
 from standfast.vault.storage.mending import mended
 from standfast.vault.storage.wishes import Wish
@@ -48,10 +48,12 @@ class _Found:
     batches: list[tuple[Batch, bytes]] = field(default_factory=list)
 
 
-def replace_file(file: VaultFile, what: str, known: Sequence[Account], *, torn: int = 0) -> Damage:
+def replace_file(
+    file: VaultFile, what: str, known: Sequence[Account], *, torn: LogTorn | None = None
+) -> Damage:
     """Begin a new file with what the damaged one still gives. `known` are the companies as this process knows them,
-    where it had opened the file; `torn` commits were found unreadable at the end of its log. The file is closed on
-    return. Raises `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
+    where it had opened the file; `torn` says that the end of its log is not there. The file is closed on return. Raises
+    `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
     try:
         # Opened before the others close: the last one to close would carry the log into the file and remove it.
         old = _read_only(file.path)
@@ -118,8 +120,8 @@ class _Salvage:
         self._salvaged = self._lost = 0
         self._gaps: list[tuple[Company, int, int]] = []
 
-    def run(self, what: str, torn: int) -> Damage:
-        self._sound = not torn and self._is_sound()
+    def run(self, what: str, torn: LogTorn | None) -> Damage:
+        self._sound = torn is None and self._is_sound()
         self._copy_notes()
         found = self._companies()
         self._read_values(found)
@@ -127,8 +129,8 @@ class _Salvage:
         self._copy_quarantine()
         self._copy_wishes()
         incomplete = [each.account.company for each in found.values() if not self._settle(each)]
-        # Each torn commit but the last was acknowledged; how many batches they held nobody can tell.
-        lost = self._lost + max(0, torn - 1)
+        # How many batches the torn commits held nobody can tell.
+        lost = self._lost + (0 if torn is None else torn.lost)
         return Damage(what, None, tuple(incomplete), self._salvaged, lost, tuple(self._gaps))
 
     def _is_sound(self) -> bool:
