@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -12,9 +13,9 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.errors import AuthStateCorrupt, UsageError
-from standfast.vault.storage import commits
+from standfast.vault.storage import commits, writing
 from standfast.vault.storage.damage import Damage
-from standfast.vault.storage.replica import Replica, Wish
+from standfast.vault.storage.replica import Batch, Replica, Wish
 from tests.support import until
 from tests.vault_files import (
     ACME,
@@ -112,6 +113,41 @@ async def test_batches_come_whole_until_the_limit(replica: Replica) -> None:
     assert [(b.first, b.last) for b in replica.batches(number, 2, sys.maxsize)] == [(3, 5), (6, 6)]
     with pytest.raises(ValueError, match="comes after 6"):
         replica.append(number, 6, batch(6))
+
+
+async def test_what_is_ahead_is_what_the_batches_do_together(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From memory where all of it is there, else, and where it is too large, from the journal."""
+    monkeypatch.setattr(writing, "TICK_S", 60.0)
+    number, chance = await enrolled(replica, ACME), random.Random(1)
+    for sequence in range(1, 151):
+        await replica.append(number, sequence, batch(sequence))
+    read = replica.batches
+    for is_settled in (False, True):
+        if is_settled:
+            monkeypatch.setattr(writing, "TICK_S", 0.01)
+            replica._tick()
+            await until(lambda: replica._account(number).settled > 100)
+        journal_reads: list[int] = []
+
+        def reading(number: int, after: int, limit: int, reads: list[int] = journal_reads) -> list[Batch]:
+            reads.append(after)
+            return read(number, after, limit)
+
+        monkeypatch.setattr(replica, "batches", reading)
+        for after in (0, *sorted(chance.sample(range(1, 150), 20)), 149):
+            together = Change()
+            for sequence in range(after + 1, 151):
+                together.take(batch(sequence))
+            ahead = replica.ahead(number, after, sys.maxsize)
+            assert ahead is not None
+            assert (ahead.first, ahead.last, ahead.change) == (after + 1, 150, together)
+        assert bool(journal_reads) == is_settled
+        limited = replica.ahead(number, 0, 1_000)
+        assert limited is not None
+        assert limited.last < 150
+        assert replica.ahead(number, 150, sys.maxsize) is None
 
 
 async def test_compacting_leaves_what_the_batches_do_together(replica: Replica, tmp_path: Path) -> None:

@@ -206,14 +206,11 @@ class Replicator:
         await asyncio.sleep(pause_s)
 
     def _next(self, holding: Holding) -> Delivery | None:
-        batches = self._replica.batches(holding.number, holding.applied, DELIVERY_BYTES)
-        if not batches:
+        ahead = self._replica.ahead(holding.number, holding.applied, DELIVERY_BYTES)
+        if ahead is None:
             # Numbers whose commit failed stand for nothing; PostgreSQL need not hear of them.
             return None
-        change = batches[0].change
-        for batch in batches[1:]:
-            change.take(batch.change)
-        return Delivery(holding.company, holding.epoch, holding.applied + 1, batches[-1].last, change)
+        return Delivery(holding.company, holding.epoch, holding.applied + 1, ahead.last, ahead.change)
 
     async def _deliver(self, pairs: list[tuple[Holding, Delivery]]) -> None:
         epochs = [holding.epoch for holding, _ in pairs]

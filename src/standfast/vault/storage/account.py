@@ -170,6 +170,24 @@ class Account:
             self._put(CREDS, change.creds, sequence)
             self.has_creds = True
 
+    def fresh_since(self, after: int, limit_bytes: int) -> Change | None:
+        """What was written behind `after`, from memory; None: the journal is to be asked, for not all of it is there or
+        it exceeds `limit_bytes`."""
+        if self.settled > after:
+            return None
+        change, size = Change(cleared=self.cleared > after), 0
+        for (key_type, key_id), (value, sequence) in reversed(self.fresh.items()):
+            if sequence <= after:
+                break
+            size += _weight(value)
+            if size > limit_bytes:
+                return None
+            if (key_type, key_id) == CREDS:
+                change.creds = value
+            else:
+                change.keys.setdefault(key_type, {})[key_id] = value
+        return change
+
     def _put(self, place: Place, value: bytes | None, sequence: int) -> None:
         former = self.fresh.pop(place, None)
         if former is not None:

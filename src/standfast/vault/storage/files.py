@@ -127,7 +127,7 @@ class VaultFile:
 
     @staticmethod
     def _make(path: Path, content: bytes = b"") -> None:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(content)
 
     def take_place(self) -> None:

@@ -81,20 +81,48 @@ class Reading:
 
     def batches(self, number: int, after: int, limit_bytes: int) -> list[Batch]:
         """Whole batches behind `after`, in order, until they exceed `limit_bytes`; one at least where there is any."""
-        account, taken, size = self._account(number), [], 0
-        if max(after, account.applied) >= account.sequence:
+        account = self._account(number)
+        after = max(after, account.applied)
+        if after >= account.sequence:
             return []
         try:
-            for batch in journal.batches(self._reading, self._cipher, account, max(after, account.applied)):
-                if batch.last > account.sequence:
-                    break  # durable by now, and its writer not told yet
-                taken.append(batch)
-                size += batch.change.size
-                if size >= limit_bytes:
-                    break
+            # One transaction: SQLite would take and give its locks for every row.
+            self._reading.execute("begin")
+            try:
+                return self._batches(account, after, limit_bytes)
+            finally:
+                self._reading.execute("rollback")
         except UNREADABLE as error:
             self._unreadable(error, account)
+
+    def _batches(self, account: Account, after: int, limit_bytes: int) -> list[Batch]:
+        taken, size = [], 0
+        for batch in journal.batches(self._reading, self._cipher, account, after):
+            if batch.last > account.sequence:
+                break  # durable by now, and its writer not told yet
+            taken.append(batch)
+            size += batch.change.size
+            if size >= limit_bytes:
+                break
         return taken
+
+    def ahead(self, number: int, after: int, limit_bytes: int) -> Batch | None:
+        """What the batches behind `after` do together, or, where they exceed `limit_bytes`, as many of the first as
+        reach it; None: there is none."""
+        account = self._account(number)
+        after = max(after, account.applied)
+        if after >= account.sequence:
+            return None
+        change = account.fresh_since(after, limit_bytes)
+        if change is not None:
+            return Batch(after + 1, account.sequence, change, account.rows.since or 0.0)
+        batches = self.batches(number, after, limit_bytes)
+        if not batches:
+            return None
+        merged = batches[0].change
+        for batch in batches[1:]:
+            merged.take(batch.change)
+        return Batch(after + 1, batches[-1].last, merged, batches[0].at)
 
     def companies(self) -> list[Record]:
         """Every company in the file."""
