@@ -64,6 +64,7 @@ async def _written(directory: Path, *, close: bool = True) -> Replica:
 def _change(directory: Path, *statements: str) -> None:
     """Break rows in a way that leaves the file's structure sound."""
     connection = sqlite3.connect(directory / "vault" / "vault.db")
+    connection.create_function("flipped", 1, lambda value: bytes([*value[:20], value[20] ^ 1, *value[21:]]))
     try:
         for statement in statements:
             assert connection.execute(statement).rowcount > 0
@@ -74,10 +75,7 @@ def _change(directory: Path, *statements: str) -> None:
 
 def _flip(table: str, column: str, where: str) -> str:
     """One byte of a sealed value becomes another."""
-    return (
-        f"update {table} set {column} = cast(substr({column}, 1, 20) || x'00' || substr({column}, 22) as blob)"
-        f" where {where}"
-    )
+    return f"update {table} set {column} = flipped({column}) where {where}"
 
 
 def _moved_aside(directory: Path, damage: Damage) -> None:
