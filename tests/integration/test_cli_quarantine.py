@@ -20,7 +20,7 @@ from standfast.postgres.store import PostgresAuthStore
 from standfast.service.client import Client, connect
 from standfast.vault.storage.replica import Replica
 from tests.cli_support import CommandLine, own_surroundings
-from tests.integration.services import ACME, running, settings_of, short_directory
+from tests.integration.services import ACME, running, settings_of
 from tests.support import apart, made_up_creds
 
 CREDS = made_up_creds(nextPreKeyId=40)
@@ -37,12 +37,6 @@ PRESENT = {
     "session": {f"{PHONE}.0": b'{"n":1}', "gone.0": b'{"n":1}', "kept.0": b'{"n":1}'},
     "sender-key-memory": {"other@g.us": b'{"x":true}'},
 }
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with short_directory() as path:
-        yield path
 
 
 async def set_aside(state: Path, change: Change) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,6 @@ class Observed:
 
     def on_query(self, name: str, duration_s: float, rows: int, outcome: str, retries: int) -> None:
         self.calls.append((name, duration_s, rows, outcome, retries))
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    async with Proxy.before("127.0.0.1", tcp_options.port or 0) as running:
-        yield running
 
 
 async def test_a_dropped_connection_is_retried(database: Database) -> None:

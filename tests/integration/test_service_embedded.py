@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from standfast.errors import StateDirectoryError
-from tests.integration.services import ACME, Running, running, short_directory
+from tests.integration.services import ACME, Running, running
 from tests.support import made_up_creds, until
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with short_directory() as path:
-        yield path
 
 
 async def mint(now: Running) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,27 +18,8 @@ from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.schema import SchemaKeeper
 from standfast.state_dir import StateDirectory
-from tests.integration.services import ACME, running, short_directory
+from tests.integration.services import ACME, running
 from tests.support import Proxy, made_up_creds, until
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with short_directory() as path:
-        yield path
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    assert tcp_options.host
-    assert tcp_options.port
-    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
-        yield standing
-
-
-@pytest.fixture
-def proxied(tcp_options: DatabaseOptions, proxy: Proxy) -> DatabaseOptions:
-    return replace(tcp_options, port=proxy.port)
 
 
 async def has_key(store: PostgresAuthStore, key_id: str) -> bool:

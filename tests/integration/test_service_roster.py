@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,30 +18,11 @@ from standfast.postgres.store import PostgresAuthStore
 from standfast.service.follower import DatabaseFollower
 from standfast.service.roster import VaultRoster
 from standfast.sessions.pool import SessionPool
-from tests.integration.services import ACME, Running, running, short_directory
+from tests.integration.services import ACME, Running, running
 from tests.support import Proxy, made_up_creds, until
 
 BOLT = Company("bolt")
 PAIRED = made_up_creds(registered=True, me={"id": "79990000001:1@s.whatsapp.net"}, account={})
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with short_directory() as path:
-        yield path
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    assert tcp_options.host
-    assert tcp_options.port
-    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
-        yield standing
-
-
-@pytest.fixture
-def proxied(tcp_options: DatabaseOptions, proxy: Proxy) -> DatabaseOptions:
-    return replace(tcp_options, port=proxy.port)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,27 +13,8 @@ from standfast.postgres.store import PostgresAuthStore
 from standfast.service.client import connect
 from standfast.service.transfer import export_company, import_company
 from standfast.settings import Settings
-from tests.integration.services import ACME, Running, running, settings_of, short_directory
+from tests.integration.services import ACME, Running, running, settings_of
 from tests.support import Proxy, made_up_creds, until
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with short_directory() as path:
-        yield path
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    assert tcp_options.host
-    assert tcp_options.port
-    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
-        yield standing
-
-
-@pytest.fixture
-def proxied(tcp_options: DatabaseOptions, proxy: Proxy) -> DatabaseOptions:
-    return replace(tcp_options, port=proxy.port)
 
 
 @pytest.fixture

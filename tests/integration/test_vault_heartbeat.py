@@ -81,12 +81,6 @@ async def beating(
 
 
 @pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    async with Proxy.before("127.0.0.1", tcp_options.port or 0) as running:
-        yield running
-
-
-@pytest.fixture
 async def node(proxy: Proxy, tcp_options: DatabaseOptions, tmp_path: Path) -> AsyncIterator[Beating]:
     async with beating(replace(tcp_options, port=proxy.port), tmp_path) as found:
         yield found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,6 @@ class MovedClock(SystemClock):
 async def paired(database: Database) -> Database:
     await PostgresAuthStore(database).install(ACME, made_up_creds(), {"session": {"0": b"0"}})
     return database
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    assert tcp_options.host is not None
-    assert tcp_options.port is not None
-    async with Proxy.before(tcp_options.host, tcp_options.port) as standing:
-        yield standing
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,12 +46,6 @@ async def paired(database: Database) -> Database:
     for number, company in enumerate((ACME, BOLT)):
         await store.install(company, made_up_creds(bytes([number] * 32)), {"session": {"first": b"0"}})
     return database
-
-
-@pytest.fixture
-async def proxy(tcp_options: DatabaseOptions) -> AsyncIterator[Proxy]:
-    async with Proxy.before("127.0.0.1", tcp_options.port or 0) as standing:
-        yield standing
 
 
 @pytest.fixture
