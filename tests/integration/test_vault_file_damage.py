@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, JournalUnwritable
 from standfast.vault.storage import companies, files, mark, writing
@@ -395,6 +396,35 @@ async def test_damage_under_a_running_process_costs_no_acknowledged_write(tmp_pa
     assert (delivered[0].first <= APPLIED + 1, delivered[-1].last) == (True, WRITTEN)
     await vault_file.append(1, WRITTEN + 1, batch(WRITTEN + 1))
     check_holds(vault_file, ACME, WRITTEN + 1)
+    await vault_file.close()
+
+
+async def test_while_a_file_is_rebuilt_nothing_untrue_is_said_of_its_journal(tmp_path: Path) -> None:
+    """What was settled is in the broken file alone: no delivery may pass over it."""
+    vault_file = await _written(tmp_path, close=False)
+    expected = Change()
+    for sequence in range(APPLIED + 1, WRITTEN + 1):
+        expected.take(batch(sequence))
+    await until(lambda: vault_file._accounts[ACME].settled == WRITTEN)
+    damages: list[Damage] = []
+    vault_file._on_damage = damages.append
+    _change(tmp_path, _flip("replica", "value", "number = 1 and type = 'pre-key' and id = '7'"))
+    with pytest.raises(AuthStateCorrupt, match="seal"):
+        vault_file.keys(1, "pre-key", ["7"])
+    refused = 0
+    while not damages:
+        await asyncio.sleep(0)
+        try:
+            ahead = vault_file.ahead(1, APPLIED, sys.maxsize)
+        except AuthStateCorrupt:
+            refused += 1
+        else:
+            assert ahead is not None
+            assert (ahead.last, ahead.change) == (WRITTEN, expected)
+    assert refused > 0
+    ahead = vault_file.ahead(1, APPLIED, sys.maxsize)
+    assert ahead is not None
+    assert (ahead.last, ahead.change) == (WRITTEN, expected)
     await vault_file.close()
 
 

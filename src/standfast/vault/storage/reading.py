@@ -108,7 +108,7 @@ class Reading:
 
     def ahead(self, number: int, after: int, limit_bytes: int) -> Batch | None:
         """What the batches behind `after` do together, or, where they exceed `limit_bytes`, as many of the first as
-        reach it; None: there is none."""
+        reach it; None: there is none. Raises `AuthStateCorrupt`."""
         account = self._account(number)
         after = max(after, account.applied)
         if after >= account.sequence:

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -150,7 +151,8 @@ class _Salvage:
                 self._file.put_note(self._new, name, text)
 
     def _companies(self) -> dict[int, _Found]:
-        found = {account.number: _Found(account) for account in self._known}
+        # Copies: while they change, in a thread and perhaps in vain, others go by what was known.
+        found = {account.number: _Found(copy(account)) for account in self._known}
         if self._known:
             return found
         for number, company, state in self._scan("companies", "number, company, state"):
