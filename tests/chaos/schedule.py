@@ -68,6 +68,7 @@ def generate(seed: int) -> Schedule:
         "companies": ",".join(companies),
         "durability": chance.choices(("local", "remote"), (4, 1))[0],
         "compact_bytes": chance.choice(("2000", "8388608")),
+        "tick_s": chance.choice(("1.0", "0.03", "0.03")),
     }
     return Schedule(seed, header, tuple(_Author(chance, nodes, companies).steps(chance.randint(12, 36))))
 

@@ -173,7 +173,7 @@ def main(connection: socket.socket, config: dict[str, Any]) -> None:
     configure_logging("warning", as_json=True)
     connection.setblocking(False)
     sabotage.become_another_process()
-    sabotage.hasten()
+    sabotage.hasten(config["tick_s"])
     sabotage.place_points()
     MUTATIONS.get(config["mutation"], lambda: None)()
     asyncio.run(_serve(connection, config))

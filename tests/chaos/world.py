@@ -80,6 +80,7 @@ class World:
                 "directory": str(self.directory / name / "vault"),
                 "log": str(self._log(name)),
                 "mutation": mutation,
+                "tick_s": float(self.schedule.header.get("tick_s", "1.0")),
                 "database": database | {"host": "127.0.0.1", "port": link.port},
                 "options": _OPTIONS
                 | {

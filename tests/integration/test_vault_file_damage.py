@@ -235,6 +235,24 @@ async def test_a_log_that_was_cut_short_is_found(
     await vault_file.close()
 
 
+async def test_a_log_that_was_cut_short_is_found_beside_other_damage(tmp_path: Path) -> None:
+    """What can still be read is whole and of an earlier time; it must not pass for the last."""
+    await _written(tmp_path)
+    vault_file = opened(tmp_path)
+    for sequence in range(WRITTEN + 1, WRITTEN + 4):
+        await vault_file.append(1, sequence, batch(sequence))
+    crashed = tmp_path / "crashed" / "vault"
+    shutil.copytree(tmp_path / "vault", crashed)
+    await vault_file.close()
+    os.truncate(crashed / "vault.db-wal", 0)
+    with (crashed / "vault.db").open("r+b") as file:
+        file.write(b"not SQLite")
+    vault_file, damages = await _reported(crashed.parent)
+    assert len(damages) == 1
+    assert not any(record.complete for record in vault_file.companies())
+    await vault_file.close()
+
+
 async def test_a_log_that_has_grown_is_known_to_be_longer(tmp_path: Path) -> None:
     """While somebody reads, it cannot be begun anew."""
     await _written(tmp_path)

@@ -19,7 +19,7 @@ from pathlib import Path
 from standfast.errors import JournalUnwritable
 from standfast.vault.storage import mark, schema
 from standfast.vault.storage.cipher import Cipher, Unreadable, own_key, sync_directory
-from standfast.vault.storage.damage import LogTorn, check_log
+from standfast.vault.storage.damage import UNREADABLE, LogTorn, check_log
 from standfast.vault.storage.mark import Mark
 
 CHECKPOINT_BYTES = 4 * 2**20
@@ -69,9 +69,8 @@ class VaultFile:
 
     def open(self) -> None:
         """Open the file, made where there is none. Raises what `damage.UNREADABLE` names where it is not one of ours,
-        wholly, under this key; the connection stays open then."""
-        expected, log_bytes = mark.read(self.mark), self._size("-wal")
-        is_gone = not self._size("") and not self.beside.exists() and bool(log_bytes)
+        wholly, under this key."""
+        is_gone = not self._size("") and not self.beside.exists() and bool(self._size("-wal"))
         if is_gone:
             # SQLite would remove the log of a file that is empty, and what it holds.
             self._make(self.path, schema.first_page(1))
@@ -81,18 +80,40 @@ class VaultFile:
             self.take_place()
         elif self.beside.exists():
             remove_database(self.beside)  # begun and not finished
+        if is_gone:
+            raise LogTorn("the vault's file is gone, its write-ahead log is there")
+        self._check_length()
         self._connection = schema.connect(self.path)
         # First of all: behind a torn log even the tables may be those of an earlier time.
         check_log(self._connection, self.path)
-        if is_gone:
-            raise LogTorn("the vault's file is gone, its write-ahead log is there")
-        # Without any log another program may have opened the file, which carries the log into it.
-        if expected is not None and log_bytes is not None and log_bytes < expected.log_bytes:
-            raise LogTorn(f"the write-ahead log was cut short, to {log_bytes} bytes")
         schema.check_tables(self._connection)
         if self.note(self._connection, "sentinel") != _SENTINEL:
             raise Unreadable("the vault's file has no sentinel")
-        if expected is not None and expected.opened and expected.opened not in self._openings():
+        self._check_age()
+
+    def torn(self) -> LogTorn | None:
+        """Why what can be read of a damaged file is, or may be, older than what was written last; None: it is not."""
+        try:
+            if self._marked is not None:  # else its length was looked at before SQLite touched it
+                self._check_length()
+            self._check_age()
+        except LogTorn as torn:
+            return torn
+        except UNREADABLE:
+            return LogTorn("whether the write-ahead log is whole cannot be told")
+        return None
+
+    def _check_length(self) -> None:
+        expected, log_bytes = mark.read(self.mark), self._size("-wal")
+        # Without any log another program may have opened the file, which carries the log into it.
+        if expected is not None and log_bytes is not None and log_bytes < expected.log_bytes:
+            raise LogTorn(f"the write-ahead log was cut short, to {log_bytes} bytes")
+
+    def _check_age(self) -> None:
+        expected = mark.read(self.mark)
+        if expected is None or not expected.opened:
+            return
+        if self._connection is None or expected.opened not in self._openings():
             raise LogTorn("the write-ahead log is gone, or the file is an older copy")
 
     def _openings(self) -> list[str]:

@@ -53,8 +53,9 @@ def replace_file(
     file: VaultFile, what: str, known: Sequence[Account], *, torn: LogTorn | None = None
 ) -> Damage:
     """Begin a new file with what the damaged one still gives. `known` are the companies as this process knows them,
-    where it had opened the file; `torn` says that the end of its log is not there. The file is closed on return. Raises
-    `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
+    where it had opened the file; `torn`: the end of its log is known not to be there. The file is closed on return.
+    Raises `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
+    torn = torn or file.torn()
     try:
         # Opened before the others close: the last one to close would carry the log into the file and remove it.
         old = _read_only(file.path)
