@@ -104,6 +104,9 @@ class Run:
     async def _quarantined(self, node: Node, company: str) -> list[str]:
         await self._world.start(node)
         answer = await node.ask("status")
+        if answer.get("error") == "died":  # of a point that it was armed with; the next process has none
+            await self._world.start(node)
+            answer = await node.ask("status")
         if "error" in answer:
             raise Violation(Kind.QUARANTINE, f"{node.name} cannot show its quarantine: {answer}")
         return [text for owner, text in answer["quarantined"] if owner == company]
