@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.vault.storage import files, writing
+from standfast.vault.storage.damage import Damage
 from standfast.vault.storage.replica import Replica
 
 ACME, BOLT = Company("acme"), Company("bolt")
+WRITTEN, APPLIED = 60, 40
 CREDS = b'{"registrationId":1}'
 Values = dict[tuple[str, str], bytes]
 
@@ -97,3 +101,52 @@ def check_journal(vault_file: Replica, company: Company) -> None:
 
 def opened(directory: Path, **options: object) -> Replica:
     return Replica.open(directory / "vault", **options)  # type: ignore[arg-type]
+
+
+async def written(directory: Path, *, close: bool = True) -> Replica:
+    """Two companies with `WRITTEN` batches each, of which PostgreSQL has `APPLIED`."""
+    vault_file = opened(directory)
+    for company in (ACME, BOLT):
+        number = await enrolled(vault_file, company)
+        for sequence in range(1, WRITTEN + 1):
+            await vault_file.append(number, sequence, batch(sequence))
+        vault_file.applied(number, APPLIED)
+    if close:
+        await vault_file.close()
+    return vault_file
+
+
+def change_rows(directory: Path, *statements: str) -> None:
+    """Break rows in a way that leaves the file's structure sound."""
+    connection = sqlite3.connect(directory / "vault" / "vault.db")
+    connection.create_function("flipped", 1, lambda value: bytes([*value[:20], value[20] ^ 1, *value[21:]]))
+    try:
+        for statement in statements:
+            assert connection.execute(statement).rowcount > 0
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def flipping(table: str, column: str, where: str) -> str:
+    """One byte of a sealed value becomes another."""
+    return f"update {table} set {column} = flipped({column}) where {where}"
+
+
+async def reported(directory: Path) -> tuple[Replica, list[Damage]]:
+    """The file opened and looked through."""
+    damages: list[Damage] = []
+    vault_file = opened(directory, on_damage=damages.append)
+    await vault_file.verify()
+    return vault_file, damages
+
+
+async def crash(directory: Path) -> Path:
+    """The file as a process leaves it that is killed right behind its last acknowledgement."""
+    vault_file = await written(directory, close=False)
+    crashed = directory / "crashed"
+    (crashed / "vault").mkdir(parents=True)
+    for name in ("vault.db", "vault.db-wal", "vault.key", "vault.mark"):
+        shutil.copy(directory / "vault" / name, crashed / "vault" / name)
+    await vault_file.close()
+    return crashed

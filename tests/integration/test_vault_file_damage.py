@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -16,25 +15,30 @@ import pytest
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, JournalUnwritable
-from standfast.vault.storage import companies, files, mark, writing
+from standfast.vault.storage import companies, files, writing
 from standfast.vault.storage.damage import Damage
 from standfast.vault.storage.replica import Replica
 from tests.support import until
 from tests.vault_files import (
     ACME,
+    APPLIED,
     BOLT,
     PRE_KEYS,
+    WRITTEN,
     batch,
+    change_rows,
     check_holds,
     check_journal,
+    crash,
     enrolled,
+    flipping,
     model,
     opened,
+    reported,
     small_log,
     values,
+    written,
 )
-
-WRITTEN, APPLIED = 60, 40
 
 
 @pytest.fixture(autouse=True)
@@ -49,54 +53,16 @@ def _nothing_settles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "CHECKPOINT_BYTES", 2**30)
 
 
-async def _written(directory: Path, *, close: bool = True) -> Replica:
-    """Two companies with `WRITTEN` batches each, of which PostgreSQL has `APPLIED`."""
-    vault_file = opened(directory)
-    for company in (ACME, BOLT):
-        number = await enrolled(vault_file, company)
-        for sequence in range(1, WRITTEN + 1):
-            await vault_file.append(number, sequence, batch(sequence))
-        vault_file.applied(number, APPLIED)
-    if close:
-        await vault_file.close()
-    return vault_file
-
-
-def _change(directory: Path, *statements: str) -> None:
-    """Break rows in a way that leaves the file's structure sound."""
-    connection = sqlite3.connect(directory / "vault" / "vault.db")
-    connection.create_function("flipped", 1, lambda value: bytes([*value[:20], value[20] ^ 1, *value[21:]]))
-    try:
-        for statement in statements:
-            assert connection.execute(statement).rowcount > 0
-        connection.commit()
-    finally:
-        connection.close()
-
-
-def _flip(table: str, column: str, where: str) -> str:
-    """One byte of a sealed value becomes another."""
-    return f"update {table} set {column} = flipped({column}) where {where}"
-
-
 def _moved_aside(directory: Path, damage: Damage) -> None:
     assert damage.moved_to is not None
     assert damage.moved_to.parent == directory / "vault"
     assert (damage.moved_to / "vault.db").exists()
 
 
-async def _reported(directory: Path) -> tuple[Replica, list[Damage]]:
-    """The file opened and looked through."""
-    damages: list[Damage] = []
-    vault_file = opened(directory, on_damage=damages.append)
-    await vault_file.verify()
-    return vault_file, damages
-
-
 async def test_a_broken_value_costs_its_company_a_download_and_no_batch(tmp_path: Path) -> None:
     """The read raises; then the company waits for PostgreSQL with its journal whole, and the other one goes on."""
-    await _written(tmp_path)
-    _change(tmp_path, _flip("replica", "value", "number = 1 and type = 'pre-key' and id = '7'"))
+    await written(tmp_path)
+    change_rows(tmp_path, flipping("replica", "value", "number = 1 and type = 'pre-key' and id = '7'"))
     damages: list[Damage] = []
     vault_file = opened(tmp_path, on_damage=damages.append)
     assert vault_file.keys(1, "pre-key", ["8"]) == {"8": PRE_KEYS["8"]}
@@ -129,9 +95,9 @@ async def _download(vault_file: Replica, company: Company, sequence: int) -> Non
 
 async def test_a_broken_batch_is_made_good_from_the_replica(tmp_path: Path) -> None:
     """The tables hold what it did: one batch that is the whole state stands for it, and nothing is lost."""
-    await _written(tmp_path)
-    _change(tmp_path, _flip("journal", "change", f"number = 1 and first = {APPLIED + 5}"))
-    vault_file, damages = await _reported(tmp_path)
+    await written(tmp_path)
+    change_rows(tmp_path, flipping("journal", "change", f"number = 1 and first = {APPLIED + 5}"))
+    vault_file, damages = await reported(tmp_path)
     assert (len(damages), damages[0].companies, damages[0].lost) == (1, (), 0)
     check_holds(vault_file, ACME, WRITTEN)
     check_journal(vault_file, BOLT)
@@ -147,8 +113,8 @@ async def test_a_broken_batch_is_made_good_from_the_replica(tmp_path: Path) -> N
 
 async def test_a_batch_that_is_missing_is_noticed_at_opening(tmp_path: Path) -> None:
     """In the middle, and at the end: what the company's row says was written must be there."""
-    await _written(tmp_path)
-    _change(
+    await written(tmp_path)
+    change_rows(
         tmp_path,
         f"delete from journal where number = 1 and first = {APPLIED + 5}",
         f"delete from journal where number = 2 and first = {WRITTEN}",
@@ -164,9 +130,9 @@ async def test_a_batch_that_is_missing_is_noticed_at_opening(tmp_path: Path) -> 
 @pytest.mark.usefixtures("_nothing_settles")
 async def test_a_batch_that_is_nowhere_else_is_told_as_lost(tmp_path: Path) -> None:
     """Not settled yet when the process died, and then broken: those behind it can still be delivered."""
-    crashed = await _crashed(tmp_path)
-    _change(crashed, _flip("journal", "change", f"number = 1 and first = {WRITTEN - 2}"))
-    vault_file, damages = await _reported(crashed)
+    crashed = await crash(tmp_path)
+    change_rows(crashed, flipping("journal", "change", f"number = 1 and first = {WRITTEN - 2}"))
+    vault_file, damages = await reported(crashed)
     assert damages[0].gaps == ((ACME, WRITTEN - 2, WRITTEN - 2),)
     assert (damages[0].lost, ACME in damages[0].companies) == (1, True)
     record = vault_file.record(ACME)
@@ -177,160 +143,11 @@ async def test_a_batch_that_is_nowhere_else_is_told_as_lost(tmp_path: Path) -> N
     await vault_file.close()
 
 
-async def _crashed(directory: Path) -> Path:
-    """The file as a process leaves it that is killed right behind its last acknowledgement."""
-    vault_file = await _written(directory, close=False)
-    crashed = directory / "crashed"
-    (crashed / "vault").mkdir(parents=True)
-    for name in ("vault.db", "vault.db-wal", "vault.key", "vault.mark"):
-        shutil.copy(directory / "vault" / name, crashed / "vault" / name)
-    await vault_file.close()
-    return crashed
-
-
-async def test_a_crashed_file_is_whole(tmp_path: Path) -> None:
-    """What the other tests break was not broken before."""
-    vault_file, damages = await _reported(await _crashed(tmp_path))
-    assert damages == []
-    for company in (ACME, BOLT):
-        check_holds(vault_file, company, WRITTEN)
-        check_journal(vault_file, company)
-    await vault_file.close()
-
-
-@pytest.mark.usefixtures("_nothing_settles")
-async def test_a_log_that_is_broken_before_its_end_is_found(tmp_path: Path) -> None:
-    """SQLite would go back to the last commit before it without a word."""
-    crashed = await _crashed(tmp_path)
-    log = crashed / "vault" / "vault.db-wal"
-    content = bytearray(log.read_bytes())
-    frames = [at for at in range(32, len(content), 24 + 4096) if content[at + 8 : at + 16] == content[16:24]]
-    content[frames[len(frames) * 3 // 4] + 1_000] ^= 4
-    log.write_bytes(content)
-    vault_file, damages = await _reported(crashed)
-    assert len(damages) == 1
-    assert "write-ahead log" in damages[0].what
-    assert (damages[0].lost > 1, damages[0].salvaged > 0) == (True, True)
-    assert set(damages[0].companies) == {ACME, BOLT}
-    assert all(not record.complete for record in vault_file.companies())
-    await vault_file.close()
-
-
-@pytest.mark.parametrize("kept", [0, 31, 0.1, 0.5, 0.99], ids=str)
-@pytest.mark.usefixtures("_nothing_settles")
-async def test_a_log_that_was_cut_short_is_found(
-    tmp_path: Path, kept: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At a commit's end, too: SQLite finds nothing amiss there."""
-    monkeypatch.setattr(files, "LOG_BYTES", 8 * 2**20)
-    crashed = await _crashed(tmp_path)
-    log = crashed / "vault" / "vault.db-wal"
-    content = log.read_bytes()
-    frames = [at for at in range(32, len(content), 24 + 4096) if content[at + 8 : at + 16] == content[16:24]]
-    ends = [at + 24 + 4096 for at in frames if content[at + 4 : at + 8] != bytes(4)]
-    os.truncate(log, kept if isinstance(kept, int) else ends[int(kept * len(ends)) - 1])
-    vault_file, damages = await _reported(crashed)
-    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log was cut short"]
-    assert not any(record.complete for record in vault_file.companies())
-    await vault_file.close()
-
-
-async def test_a_log_that_was_cut_short_is_found_beside_other_damage(tmp_path: Path) -> None:
-    """What can still be read is whole and of an earlier time; it must not pass for the last."""
-    await _written(tmp_path)
-    vault_file = opened(tmp_path)
-    for sequence in range(WRITTEN + 1, WRITTEN + 4):
-        await vault_file.append(1, sequence, batch(sequence))
-    crashed = tmp_path / "crashed" / "vault"
-    shutil.copytree(tmp_path / "vault", crashed)
-    await vault_file.close()
-    os.truncate(crashed / "vault.db-wal", 0)
-    with (crashed / "vault.db").open("r+b") as file:
-        file.write(b"not SQLite")
-    vault_file, damages = await _reported(crashed.parent)
-    assert len(damages) == 1
-    assert not any(record.complete for record in vault_file.companies())
-    await vault_file.close()
-
-
-async def test_a_log_that_has_grown_is_known_to_be_longer(tmp_path: Path) -> None:
-    """While somebody reads, it cannot be begun anew."""
-    await _written(tmp_path)
-    vault_file = opened(tmp_path)
-    reading = sqlite3.connect(tmp_path / "vault" / "vault.db", isolation_level=None)
-    reading.execute("begin").execute("select * from journal").fetchone()
-    log = tmp_path / "vault" / "vault.db-wal"
-    for sequence in range(WRITTEN + 1, WRITTEN + 400):
-        await vault_file.append(1, sequence, batch(sequence))
-    length = log.stat().st_size
-    assert length > files.LOG_BYTES
-    await until(lambda: vault_file._file._marked.log_bytes > files.LOG_BYTES)  # type: ignore[union-attr]
-    (tmp_path / "crashed").mkdir()
-    shutil.copytree(tmp_path / "vault", tmp_path / "crashed" / "vault")
-    reading.close()
-    await vault_file.close()
-    os.truncate(tmp_path / "crashed" / "vault" / "vault.db-wal", files.LOG_BYTES + 4096 + 24)
-    vault_file, damages = await _reported(tmp_path / "crashed")
-    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log was cut short"]
-    await vault_file.close()
-
-
-@pytest.mark.usefixtures("_nothing_settles")
-async def test_a_file_without_its_log_is_found(tmp_path: Path) -> None:
-    """The log removed by hand; another program that carried it into the file did no harm."""
-    crashed = await _crashed(tmp_path)
-    for name in ("removed", "carried"):
-        shutil.copytree(crashed, tmp_path / name)
-    (tmp_path / "removed" / "vault" / "vault.db-wal").unlink()
-    vault_file, damages = await _reported(tmp_path / "removed")
-    assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log is gone"]
-    assert not any(record.complete for record in vault_file.companies())
-    await vault_file.close()
-    _change(tmp_path / "carried", "update notes set name = name where name = 'sentinel'")
-    assert not (tmp_path / "carried" / "vault" / "vault.db-wal").exists()
-    vault_file, damages = await _reported(tmp_path / "carried")
-    assert damages == []
-    check_holds(vault_file, ACME, WRITTEN)
-    await vault_file.close()
-
-
-@pytest.mark.parametrize("emptied", [True, False], ids=["empty", "removed"])
-@pytest.mark.usefixtures("_nothing_settles")
-async def test_a_log_without_its_file_gives_its_journal_and_the_node_its_name(
-    tmp_path: Path, emptied: bool
-) -> None:
-    """SQLite would remove it."""
-    crashed = await _crashed(tmp_path)
-    known = mark.read(crashed / "vault" / "vault.mark")
-    assert known is not None
-    file = crashed / "vault" / "vault.db"
-    if emptied:
-        os.truncate(file, 0)
-    else:
-        file.unlink()
-    vault_file, damages = await _reported(crashed)
-    assert (len(damages), vault_file.node) == (1, known.node)
-    assert not any(record.complete for record in vault_file.companies())
-    assert damages[0].salvaged >= 2 * (WRITTEN - APPLIED)
-    for company in (ACME, BOLT):
-        check_journal(vault_file, company)
-    await vault_file.close()
-
-
-async def test_a_node_keeps_its_name_when_its_file_is_damaged_at_rest(tmp_path: Path) -> None:
-    """Under another one it would wait for the end of its own lease."""
-    node = (await _written(tmp_path)).node
-    os.truncate(tmp_path / "vault" / "vault.db", 0)
-    vault_file, damages = await _reported(tmp_path)
-    assert (len(damages), vault_file.node) == (1, node)
-    await vault_file.close()
-
-
 async def test_a_company_of_unknown_epoch_has_its_journal_in_quarantine(tmp_path: Path) -> None:
     """Its row is broken: nobody may push its batches over what a newer owner wrote."""
-    await _written(tmp_path)
-    _change(tmp_path, _flip("companies", "state", "number = 1"))
-    vault_file, damages = await _reported(tmp_path)
+    await written(tmp_path)
+    change_rows(tmp_path, flipping("companies", "state", "number = 1"))
+    vault_file, damages = await reported(tmp_path)
     assert (damages[0].companies, vault_file.record(ACME)) == ((ACME,), None)
     (kept,) = vault_file.quarantined()
     assert (kept.company, kept.epoch) == (ACME, 0)
@@ -360,9 +177,9 @@ async def test_what_is_no_vault_any_more_is_moved_aside(
     tmp_path: Path, break_it: Callable[[Path], object]
 ) -> None:
     """Nothing of it is served as whole; the file that takes its place works."""
-    await _written(tmp_path)
+    await written(tmp_path)
     break_it(tmp_path / "vault" / "vault.db")
-    vault_file, damages = await _reported(tmp_path)
+    vault_file, damages = await reported(tmp_path)
     assert damages
     _moved_aside(tmp_path, damages[0])
     for record in vault_file.companies():
@@ -371,7 +188,7 @@ async def test_what_is_no_vault_any_more_is_moved_aside(
     number = await enrolled(vault_file, Company("carl"))
     await vault_file.append(number, 1, batch(1))
     await vault_file.close()
-    again, damages = await _reported(tmp_path)
+    again, damages = await reported(tmp_path)
     assert damages == []
     check_holds(again, Company("carl"), 1)
     await again.close()
@@ -379,15 +196,15 @@ async def test_what_is_no_vault_any_more_is_moved_aside(
 
 async def test_a_half_made_new_file_is_made_anew(tmp_path: Path) -> None:
     """Killed while a new file was made: the old one counts. Killed between moving aside and taking place: the new."""
-    await _written(tmp_path)
+    await written(tmp_path)
     file = tmp_path / "vault" / "vault.db"
     beside = file.with_name("vault.new")
     beside.write_bytes(b"half")
-    vault_file, damages = await _reported(tmp_path)
+    vault_file, damages = await reported(tmp_path)
     check_holds(vault_file, ACME, WRITTEN)
     await vault_file.close()
     file.rename(beside)
-    vault_file, more = await _reported(tmp_path)
+    vault_file, more = await reported(tmp_path)
     check_holds(vault_file, ACME, WRITTEN)
     assert damages + more == []
     await vault_file.close()
@@ -396,12 +213,12 @@ async def test_a_half_made_new_file_is_made_anew(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_nothing_settles")
 async def test_damage_under_a_running_process_costs_no_acknowledged_write(tmp_path: Path) -> None:
     """It knows what is fresh and what its companies are: batches whose rows are gone come from its memory."""
-    vault_file = await _written(tmp_path, close=False)
+    vault_file = await written(tmp_path, close=False)
     damages: list[Damage] = []
     vault_file._on_damage = damages.append
     account = vault_file._accounts[ACME]
     assert account.settled < WRITTEN - 3
-    _change(tmp_path, _flip("journal", "change", f"number = 1 and first >= {account.settled + 2}"))
+    change_rows(tmp_path, flipping("journal", "change", f"number = 1 and first >= {account.settled + 2}"))
     with pytest.raises(AuthStateCorrupt):
         vault_file.batches(1, APPLIED, sys.maxsize)
     with pytest.raises(JournalUnwritable, match="being rebuilt"):
@@ -419,14 +236,14 @@ async def test_damage_under_a_running_process_costs_no_acknowledged_write(tmp_pa
 
 async def test_while_a_file_is_rebuilt_nothing_untrue_is_said_of_its_journal(tmp_path: Path) -> None:
     """What was settled is in the broken file alone: no delivery may pass over it."""
-    vault_file = await _written(tmp_path, close=False)
+    vault_file = await written(tmp_path, close=False)
     expected = Change()
     for sequence in range(APPLIED + 1, WRITTEN + 1):
         expected.take(batch(sequence))
     await until(lambda: vault_file._accounts[ACME].settled == WRITTEN)
     damages: list[Damage] = []
     vault_file._on_damage = damages.append
-    _change(tmp_path, _flip("replica", "value", "number = 1 and type = 'pre-key' and id = '7'"))
+    change_rows(tmp_path, flipping("replica", "value", "number = 1 and type = 'pre-key' and id = '7'"))
     with pytest.raises(AuthStateCorrupt, match="seal"):
         vault_file.keys(1, "pre-key", ["7"])
     refused = 0
@@ -454,13 +271,13 @@ async def _refused_append(vault_file: Replica) -> None:
 @pytest.mark.parametrize("seed", range(24))
 async def test_no_flipped_bit_is_ever_served(tmp_path: Path, seed: int) -> None:
     """Anywhere in the file: once it was looked through, what is complete is right, and what is not was told."""
-    await _written(tmp_path)
+    await written(tmp_path)
     file, chance = tmp_path / "vault" / "vault.db", random.Random(seed)
     content = bytearray(file.read_bytes())
     for _ in range(chance.choice((1, 1, 3, 40))):
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
-    vault_file, damages = await _reported(tmp_path)
+    vault_file, damages = await reported(tmp_path)
     if not damages:
         for company in (ACME, BOLT):
             check_holds(vault_file, company, WRITTEN)
@@ -472,7 +289,7 @@ async def test_no_flipped_bit_is_ever_served(tmp_path: Path, seed: int) -> None:
 
 async def test_looking_through_finds_what_reading_would_miss(tmp_path: Path) -> None:
     """A key whose row is not in the index would read as absent."""
-    await _written(tmp_path)
+    await written(tmp_path)
     connection = sqlite3.connect(tmp_path / "vault" / "vault.db")
     companies.check_structure(connection)
     (page,) = connection.execute(
@@ -484,7 +301,7 @@ async def test_looking_through_finds_what_reading_would_miss(tmp_path: Path) -> 
     at = content.index(b"pre-key7", (page - 1) * 4096)
     content[at : at + 8] = b"pre-keyX"
     file.write_bytes(content)
-    vault_file, damages = await _reported(tmp_path)
+    vault_file, damages = await reported(tmp_path)
     assert len(damages) == 1
     assert all(not record.complete for record in vault_file.companies())
     for company in (ACME, BOLT):
