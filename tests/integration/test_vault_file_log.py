@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from standfast.vault.storage import files, mark, writing
+from standfast.vault.storage.damage import Damage
 from tests.support import until
 from tests.vault_files import (
     ACME,
@@ -21,6 +22,7 @@ from tests.vault_files import (
     check_holds,
     check_journal,
     crash,
+    enrolled,
     opened,
     reported,
     small_log,
@@ -66,6 +68,33 @@ async def test_a_log_that_is_broken_before_its_end_is_found(tmp_path: Path) -> N
     assert set(damages[0].companies) == {ACME, BOLT}
     assert all(not record.complete for record in vault_file.companies())
     await vault_file.close()
+
+
+@pytest.mark.parametrize("boot_id", ["one", "two"])
+@pytest.mark.usefixtures("_nothing_settles")
+async def test_a_last_commit_that_cannot_be_read(tmp_path: Path, boot_id: str) -> None:
+    """After a power failure it was never acknowledged; while the machine ran on, it is damage."""
+    vault_file = opened(tmp_path, boot_id="one")
+    await enrolled(vault_file, ACME)
+    for sequence in (1, 2, 3):
+        await vault_file.append(1, sequence, batch(sequence))
+    crashed = tmp_path / "crashed"
+    shutil.copytree(tmp_path / "vault", crashed / "vault")
+    await vault_file.close()
+    log = crashed / "vault" / "vault.db-wal"
+    content = bytearray(log.read_bytes())
+    frames = [at for at in range(32, len(content), 24 + 4096) if content[at + 8 : at + 16] == content[16:24]]
+    content[frames[-1] + 1_000] ^= 4
+    log.write_bytes(content)
+    damages: list[Damage] = []
+    again = opened(crashed, boot_id=boot_id, on_damage=damages.append)
+    (record,) = again.companies()
+    if boot_id == "one":
+        assert (damages[0].lost, damages[0].companies, record.complete) == (1, (ACME,), False)
+    else:
+        assert damages == []
+        check_holds(again, ACME, 2)
+    await again.close()
 
 
 @pytest.mark.parametrize("kept", [0, 31, 0.1, 0.5, 0.99], ids=str)

@@ -69,7 +69,7 @@ async def open_vault(
         else:
             vault.damaged(damage)
 
-    replica = Replica.open(directory, key, on_damage=damaged, wall=clock.wall)
+    replica = Replica.open(directory, key, on_damage=damaged, wall=clock.wall, boot_id=clock.boot_id())
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(replica.close)
         # Its own connections: a pool that is exhausted or a long statement must not look like an outage.

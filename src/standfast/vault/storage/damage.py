@@ -71,14 +71,17 @@ def describe(error: Exception) -> str:
     return "a column holds what was never put there"
 
 
-def check_log(connection: sqlite3.Connection, file: Path) -> None:
+def check_log(connection: sqlite3.Connection, file: Path, *, same_boot: bool) -> None:
     """Raises `LogTorn` where acknowledged commits lie in the write-ahead log behind the point up to which SQLite could
-    read it: it stops at the first damaged frame and says nothing. To be asked before anything is written."""
+    read it: it stops at the first damaged frame and says nothing. To be asked before anything is written. `same_boot`:
+    the machine runs since the log was begun."""
     commits = _torn_commits(connection, file)
-    # One may be a commit that a power failure cut short: it was never acknowledged.
-    if commits > 1:
+    # After a power failure one may be a commit that was cut short: it was never acknowledged. One that a dying process
+    # cut short lacks its last frame (or passes for damage, if the process died in the microseconds within that).
+    acknowledged = commits if same_boot else commits - 1
+    if acknowledged > 0:
         what = f"the write-ahead log is damaged: {commits} commits behind the damage cannot be read"
-        raise LogTorn(what, commits - 1)
+        raise LogTorn(what, acknowledged)
 
 
 def _torn_commits(connection: sqlite3.Connection, file: Path) -> int:

@@ -33,10 +33,11 @@ _PUT_NOTE = (
 
 
 class VaultFile:
-    """`directory` is made where it is missing. Nothing is opened yet."""
+    """`directory` is made where it is missing. Nothing is opened yet. `boot_id` names this run of the machine."""
 
-    def __init__(self, directory: Path, key: bytes | None = None) -> None:
+    def __init__(self, directory: Path, key: bytes | None = None, boot_id: str = "") -> None:
         self.directory = directory
+        self._boot_id = boot_id
         self.path = directory / "vault.db"
         self.beside = directory / "vault.new"
         self.mended = directory / "vault.mended"
@@ -85,7 +86,9 @@ class VaultFile:
         self._check_length()
         self._connection = schema.connect(self.path)
         # First of all: behind a torn log even the tables may be those of an earlier time.
-        check_log(self._connection, self.path)
+        former = mark.read(self.mark)
+        same_boot = former is not None and bool(former.opened) and former.boot_id == self._boot_id != ""
+        check_log(self._connection, self.path, same_boot=same_boot)
         schema.check_tables(self._connection)
         if self.note(self._connection, "sentinel") != _SENTINEL:
             raise Unreadable("the vault's file has no sentinel")
@@ -131,7 +134,7 @@ class VaultFile:
         known = former.opened if former is not None else ""
         self.put_note(self.connection, "opened", f"{opened} {known}")
         self._grow_log()
-        self._mark_log(Mark(node, opened, LOG_BYTES))
+        self._mark_log(Mark(node, opened, LOG_BYTES, self._boot_id))
 
     def _mark_log(self, marked: Mark) -> None:
         mark.put(self.mark, marked)

@@ -20,11 +20,12 @@ from standfast.vault.storage.cipher import sync_directory
 @dataclass(frozen=True, slots=True)
 class Mark:
     """`opened` is the opening that the log belongs to, empty where the file was closed in order; `log_bytes` the log's
-    least size then."""
+    least size then, `boot_id` the run of the machine in which it was begun."""
 
     node: str
     opened: str = ""
     log_bytes: int = 0
+    boot_id: str = ""
 
 
 def read(path: Path) -> Mark | None:

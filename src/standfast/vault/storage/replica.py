@@ -58,10 +58,12 @@ class Replica(Writing):
         *,
         on_damage: Callable[[Damage], None] | None = None,
         wall: Callable[[], float] = time.time,
+        boot_id: str = "",
     ) -> Self:
-        """The file in `directory`, made where there is none. Without `key`, one is kept beside it. Raises
-        `JournalUnwritable` where the directory or disk does not let it be opened."""
-        replica = cls(VaultFile(directory, key), on_damage, wall)
+        """The file in `directory`, made where there is none. Without `key`, one is kept beside it. `boot_id` names this
+        run of the machine: within one, a log loses nothing by itself. Raises `JournalUnwritable` where the directory or
+        disk does not let it be opened."""
+        replica = cls(VaultFile(directory, key, boot_id), on_damage, wall)
         try:
             replica._open()
         except UNREADABLE as error:
