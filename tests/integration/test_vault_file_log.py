@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
+from standfast.authstate.change import Change
+from standfast.errors import JournalUnwritable
 from standfast.vault.storage import files, mark, writing
 from standfast.vault.storage.damage import Damage
 from tests.support import until
@@ -132,6 +136,75 @@ async def test_a_log_that_was_cut_short_is_found_beside_other_damage(tmp_path: P
     assert len(damages) == 1
     assert not any(record.complete for record in vault_file.companies())
     await vault_file.close()
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["settled", "fresh"])
+@pytest.mark.parametrize("kept", [0, 100, 60_000])
+async def test_a_log_that_is_cut_short_under_a_running_process(
+    tmp_path: Path, kept: int, settled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notices when it writes or reads; what is fresh is in its memory, and nothing older is served."""
+    monkeypatch.setattr(files, "CHECKPOINT_BYTES", 2**30)
+    if not settled:
+        monkeypatch.setattr(writing, "TICK_S", 60.0)
+    vault_file = await written(tmp_path, close=False)
+    damages: list[Damage] = []
+    vault_file._on_damage = damages.append
+    if settled:
+        await until(lambda: not vault_file._settling.is_active)
+    os.truncate(tmp_path / "vault" / "vault.db-wal", kept)
+    sequence = WRITTEN
+    async with asyncio.timeout(15):
+        while sequence < WRITTEN + 3 or not damages:
+            try:
+                await vault_file.append(1, sequence + 1, batch(sequence + 1))
+            except JournalUnwritable:
+                await asyncio.sleep(0.01)
+            else:
+                sequence += 1
+                await asyncio.sleep(0.01)
+    (damage,) = damages
+    assert ("cut short while it was in use" in damage.what, damage.lost > 0) == (True, settled)
+    assert not any(record.complete for record in vault_file.companies())
+    if not settled:
+        expected = Change()
+        for number in range(1, sequence + 1):
+            expected.take(batch(number))
+        ahead = vault_file.ahead(1, APPLIED, sys.maxsize)
+        assert ahead is not None
+        # All that is fresh, what PostgreSQL has among it.
+        assert (ahead.last, ahead.change) == (sequence, expected)
+    await vault_file.close()
+
+
+@pytest.mark.parametrize("how", ["log removed", "file removed", "file replaced", "both removed"])
+async def test_a_file_that_is_taken_away_under_a_running_process(tmp_path: Path, how: str) -> None:
+    """What was written on would lie in files without a name. What PostgreSQL lacks and is in memory stays."""
+    vault_file = opened(tmp_path)
+    number = await enrolled(vault_file, ACME)
+    damages: list[Damage] = []
+    vault_file._on_damage = damages.append
+    await vault_file.append(number, 1, batch(1))
+    file, log = tmp_path / "vault" / "vault.db", tmp_path / "vault" / "vault.db-wal"
+    if how != "log removed":
+        file.rename(tmp_path / "away.db")
+    if how == "file replaced":
+        shutil.copy(tmp_path / "away.db", file)
+    if how in ("log removed", "both removed"):
+        log.unlink()
+    with pytest.raises(JournalUnwritable):
+        await vault_file.append(number, 2, batch(2))
+    await until(lambda: bool(damages))
+    assert ("while it was in use" in damages[0].what, damages[0].lost) == (True, 0)
+    await vault_file.append(number, 2, batch(2))
+    await vault_file.close()
+    again, damages = await reported(tmp_path)
+    expected = batch(1)
+    expected.take(batch(2))
+    ahead = again.ahead(number, 0, sys.maxsize)
+    assert ahead is not None
+    assert (damages, ahead.last, ahead.change) == ([], 2, expected)
+    await again.close()
 
 
 async def test_a_log_that_has_grown_is_known_to_be_longer(tmp_path: Path) -> None:

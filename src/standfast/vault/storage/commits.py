@@ -67,7 +67,8 @@ class _Group:
 class Commits:
     """`errand_for(idle)` is asked before each commit (`idle`: nobody waits for it). `refuse` makes the error that
     writers get of the one that SQLite gave; `succeeded` is told about how many
-    bytes each commit that did not fail has written; True asks for a checkpoint of the rest before the next one."""
+    bytes each commit that did not fail has written; True asks for a checkpoint of the rest before the next one. `check`
+    is called before each, perhaps in a thread, and raises where nothing may be written."""
 
     def __init__(
         self,
@@ -75,12 +76,14 @@ class Commits:
         errand_for: Callable[[bool], Errand | None],
         refuse: Callable[[Exception], Exception],
         succeeded: Callable[[int], bool],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.seconds = 0.0  # moving measure of what a commit takes
         self._connection = connection
         self._errand_for = errand_for
         self._refuse = refuse
         self._succeeded = succeeded
+        self._check = check
         self._waiting: list[_Write] = []
         self._heavy = False
         self._turn_due = False
@@ -177,6 +180,7 @@ class Commits:
     def _commit(self, group: _Group) -> None:
         connection = self._connection
         try:
+            self._check()
             if self._checkpoint:
                 _carry_log(connection)
             changed = connection.total_changes

@@ -17,6 +17,7 @@ from standfast.vault.storage.cipher import Unreadable
 from standfast.vault.storage.schema import SchemaUnknown
 
 _BROKEN = {11, 24, 26}  # SQLITE_CORRUPT, FORMAT, NOTADB
+_SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: the log ends before what was written to it
 _TABLE_MISSING = 1
 _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
@@ -56,7 +57,7 @@ def is_damage(error: Exception, *, at_opening: bool = False) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return isinstance(error, sqlite3.OperationalError)  # Python's own: a text that cannot be decoded
-    return code & 0xFF in _BROKEN or (at_opening and code & 0xFF == _TABLE_MISSING)
+    return code & 0xFF in _BROKEN or code == _SHORT_READ or (at_opening and code & 0xFF == _TABLE_MISSING)
 
 
 def describe(error: Exception) -> str:

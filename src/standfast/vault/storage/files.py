@@ -54,6 +54,8 @@ class VaultFile:
         self._checkpoint: Future[None] | None = None
         self._log_bytes = 0
         self._marked: Mark | None = None
+        self._inode: int | None = None
+        self._log_path = f"{self.path}-wal"
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -73,8 +75,7 @@ class VaultFile:
         wholly, under this key."""
         is_gone = not self._size("") and not self.beside.exists() and bool(self._size("-wal"))
         if is_gone:
-            # SQLite would remove the log of a file that is empty, and what it holds.
-            self._make(self.path, schema.first_page(1))
+            self.stand_in()
         elif not self.path.exists():
             if not self.beside.exists():
                 self.make_beside().close()
@@ -119,6 +120,24 @@ class VaultFile:
         if self._connection is None or expected.opened not in self._openings():
             raise LogTorn("the write-ahead log is gone, or the file is an older copy")
 
+    def stand_in(self) -> None:
+        """Put one empty page where the file is gone or empty: SQLite would remove the log of such a file, and what it
+        holds."""
+        if not self._size(""):
+            self._make(self.path, schema.first_page(1))
+
+    def check_in_place(self) -> None:
+        """Raises `LogTorn` where the file or its log was removed, replaced or cut short since it was opened: what was
+        written then would not be found again. Two system calls: for every commit."""
+        try:
+            log_bytes, inode = os.stat(self._log_path).st_size, os.stat(self.path).st_ino  # noqa: PTH116 - for speed
+        except FileNotFoundError:
+            raise LogTorn("the vault's file or its write-ahead log was removed while it was in use") from None
+        if self._inode not in (None, inode):
+            raise LogTorn("the vault's file was replaced while it was in use")
+        if self._marked is not None and log_bytes < self._marked.log_bytes:
+            raise LogTorn("the write-ahead log was cut short while it was in use")
+
     def _openings(self) -> list[str]:
         """The last opening, and the one before for as long as the mark may name it."""
         return (self.note(self.connection, "opened") or "").split()
@@ -135,6 +154,7 @@ class VaultFile:
         self.put_note(self.connection, "opened", f"{opened} {known}")
         self._grow_log()
         self._mark_log(Mark(node, opened, LOG_BYTES, self._boot_id))
+        self._inode = self.path.stat().st_ino
 
     def _mark_log(self, marked: Mark) -> None:
         mark.put(self.mark, marked)
@@ -267,6 +287,7 @@ class VaultFile:
             if connection is not None:
                 connection.close()
         self._reader = self._connection = None
+        self._inode = None
 
     def _end_thread(self) -> None:
         if self._thread is not None:

@@ -87,7 +87,9 @@ class Replica(Writing):
                 raise
             # What is there can still be read; whether it can be written is tried again every second.
             self._refused = JournalUnwritable(f"the vault's file cannot be written: {describe(error)}")
-        self._commits = Commits(file.connection, self._settling.errand, self._refuse, self._wrote)
+        self._commits = Commits(
+            file.connection, self._settling.errand, self._refuse, self._wrote, file.check_in_place
+        )
         for account in self._accounts.values():
             self._settling.touch(account)
 

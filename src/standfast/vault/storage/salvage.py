@@ -57,6 +57,7 @@ def replace_file(
     Raises `JournalUnwritable` where that cannot be done; the damaged file is in its place then."""
     torn = torn or file.torn()
     try:
+        file.stand_in()
         # Opened before the others close: the last one to close would carry the log into the file and remove it.
         old = _read_only(file.path)
         try:
@@ -241,7 +242,10 @@ class _Salvage:
         if not found.is_known:
             self._set_aside(found)
             return False
-        if found.batches:
+        if self._known:
+            # Beyond it lies only what was refused to its writer.
+            found.batches = [pair for pair in found.batches if pair[0].last <= account.sequence]
+        elif found.batches:
             account.sequence = max(account.sequence, found.batches[-1][0].last)
         whole = account.complete and found.whole and self._sound
         settled = partial(companies.everything, self._new, self._cipher, account)
