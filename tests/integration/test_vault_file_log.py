@@ -177,6 +177,29 @@ async def test_a_log_that_is_cut_short_under_a_running_process(
     await vault_file.close()
 
 
+async def test_a_log_that_another_program_emptied_in_order_is_none_the_worse(tmp_path: Path) -> None:
+    """A backup tool carries it into the file first."""
+    vault_file = await written(tmp_path, close=False)
+    damages: list[Damage] = []
+    vault_file._on_damage = damages.append
+    await until(lambda: not vault_file._settling.is_active)
+    log = tmp_path / "vault" / "vault.db-wal"
+    other = sqlite3.connect(tmp_path / "vault" / "vault.db")
+    assert other.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0
+    assert log.stat().st_size == 0
+    other.close()
+    await vault_file.append(1, WRITTEN + 1, batch(WRITTEN + 1))
+    assert log.stat().st_size >= files.LOG_BYTES
+    check_holds(vault_file, ACME, WRITTEN + 1)
+    (tmp_path / "crashed").mkdir()
+    shutil.copytree(tmp_path / "vault", tmp_path / "crashed" / "vault")
+    await vault_file.close()
+    again, found = await reported(tmp_path / "crashed")
+    assert damages + found == []
+    check_holds(again, ACME, WRITTEN + 1)
+    await again.close()
+
+
 @pytest.mark.parametrize("how", ["log removed", "file removed", "file replaced", "both removed"])
 async def test_a_file_that_is_taken_away_under_a_running_process(tmp_path: Path, how: str) -> None:
     """What was written on would lie in files without a name. What PostgreSQL lacks and is in memory stays."""

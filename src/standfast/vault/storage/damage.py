@@ -14,7 +14,7 @@ from pathlib import Path
 from standfast.authstate.company import Company
 from standfast.errors import StandfastError
 from standfast.vault.storage.cipher import Unreadable
-from standfast.vault.storage.schema import SchemaUnknown
+from standfast.vault.storage.schema import PAGE_BYTES, SchemaUnknown
 
 _BROKEN = {11, 24, 26}  # SQLITE_CORRUPT, FORMAT, NOTADB
 _SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: the log ends before what was written to it
@@ -112,6 +112,11 @@ def _commits_behind(log: int, readable: int, page_bytes: int) -> int:
         commits += frame[4:8] != bytes(4)
         at += _FRAME_HEADER_BYTES + page_bytes
     return commits
+
+
+def least_bytes(frames: int) -> int:
+    """How long a log of so many frames is at least."""
+    return _WAL_HEADER_BYTES + frames * (_FRAME_HEADER_BYTES + PAGE_BYTES) if frames > 0 else 0
 
 
 def _is_whole(header: bytes) -> bool:

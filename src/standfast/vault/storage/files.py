@@ -19,7 +19,7 @@ from pathlib import Path
 from standfast.errors import JournalUnwritable
 from standfast.vault.storage import mark, schema
 from standfast.vault.storage.cipher import Cipher, Unreadable, own_key, sync_directory
-from standfast.vault.storage.damage import UNREADABLE, LogTorn, check_log
+from standfast.vault.storage.damage import UNREADABLE, LogTorn, check_log, least_bytes
 from standfast.vault.storage.mark import Mark
 
 CHECKPOINT_BYTES = 4 * 2**20
@@ -136,7 +136,19 @@ class VaultFile:
         if self._inode not in (None, inode):
             raise LogTorn("the vault's file was replaced while it was in use")
         if self._marked is not None and log_bytes < self._marked.log_bytes:
-            raise LogTorn("the write-ahead log was cut short while it was in use")
+            self._check_cut(log_bytes)
+
+    def _check_cut(self, log_bytes: int) -> None:
+        """Another program may have carried the log into the file and emptied it; that does no harm."""
+        torn = LogTorn("the write-ahead log was cut short while it was in use")
+        try:
+            _, frames, _ = self.connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        except sqlite3.Error as error:
+            raise torn from error
+        if log_bytes < least_bytes(frames):
+            raise torn
+        if frames >= 0:  # else another checkpoint is under way: the next commit looks again
+            self._grow_log()
 
     def _openings(self) -> list[str]:
         """The last opening, and the one before for as long as the mark may name it."""

@@ -62,6 +62,8 @@ def connect(file: Path, *, in_threads: bool = True) -> sqlite3.Connection:
         connection.execute("pragma synchronous=full")
         # Checkpoints are made beside the commits, in a thread of their own.
         connection.execute("pragma wal_autocheckpoint=0")
+        # The log keeps the length that it was given.
+        connection.execute("pragma journal_size_limit=-1")
         # Values are encrypted: overwriting what is deleted would only make commits larger.
         connection.execute("pragma secure_delete=off")
         connection.execute(f"pragma cache_size=-{_CACHE_KIB}")
