@@ -17,7 +17,7 @@ from standfast.authstate.company import Company
 from standfast.errors import AuthStateCorrupt, JournalUnwritable
 from standfast.vault.storage import companies, files, writing
 from standfast.vault.storage.damage import Damage
-from standfast.vault.storage.replica import Replica
+from standfast.vault.storage.replica import Replica, Wish
 from tests.support import until
 from tests.vault_files import (
     ACME,
@@ -156,6 +156,38 @@ async def test_a_company_of_unknown_epoch_has_its_journal_in_quarantine(tmp_path
         together.take(batch(sequence))
     kept_change = vault_file.quarantined_change(kept.id)
     assert values(together).items() <= values(kept_change).items()
+    check_holds(vault_file, BOLT, WRITTEN)
+    await vault_file.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into quarantine values (0, 'nobody', 0, 0, 0, '')",
+        "update quarantine set id = 77",
+        "update quarantine set company = 'bolt'",
+        "delete from quarantine",
+    ],
+    ids=["one too many", "another id", "another company", "one too few"],
+)
+async def test_the_quarantine_survives_the_loss_of_its_entries(tmp_path: Path, statement: str) -> None:
+    """A batch tells by its seal whose it is."""
+    vault_file = await written(tmp_path, close=False)
+    expected = vault_file.ahead(1, APPLIED, sys.maxsize)
+    assert expected is not None
+    await vault_file.put_wish(Wish(ACME, wanted=True, unlinked=False, dirty=False))
+    await vault_file.quarantine(1, "another owner", fenced_by=9)
+    await vault_file.close()
+    change_rows(tmp_path, statement)
+    damages: list[Damage] = []
+    vault_file = opened(tmp_path, on_damage=damages.append)
+    with pytest.raises(AuthStateCorrupt):
+        assert [vault_file.quarantined_change(entry.id) for entry in vault_file.quarantined()]
+    await until(lambda: bool(damages))
+    assert (damages[0].lost, damages[0].companies) == (0, ())
+    (kept,) = vault_file.quarantined()
+    assert (kept.company, kept.batches) == (ACME, WRITTEN - APPLIED)
+    assert vault_file.quarantined_change(kept.id) == expected.change
     check_holds(vault_file, BOLT, WRITTEN)
     await vault_file.close()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.vault.storage.account import Account
-from standfast.vault.storage.cipher import Cipher
+from standfast.vault.storage.cipher import Cipher, Unreadable
 from standfast.vault.storage.journal import unsealed
 
 _INSERT = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, ?, ?, ?, ?)"
@@ -23,6 +23,7 @@ _LIST = (
     "select q.id, company, epoch, fenced_by, q.at, reason, count(b.id), coalesce(sum(size), 0)"
     " from quarantine q left join quarantined b on b.id = q.id group by q.id order by q.id"
 )
+_ORPHAN = "select 1 from quarantined where id not in (select id from quarantine) limit 1"
 _SELECT = (
     "select company, first, last, change from quarantined b join quarantine q on q.id = b.id"
     " where b.id = ? order by first"
@@ -56,8 +57,12 @@ def enter(
 
 
 def entries(connection: sqlite3.Connection) -> list[Quarantined]:
-    """All of it, oldest first."""
-    return [Quarantined(*row) for row in connection.execute(_LIST)]
+    """All of it, oldest first. Raises `Unreadable` where entries and batches do not belong together: neither bears a
+    seal that says so."""
+    found = [Quarantined(*row) for row in connection.execute(_LIST)]
+    if any(entry.batches == 0 for entry in found) or connection.execute(_ORPHAN).fetchone() is not None:
+        raise Unreadable("entries of the quarantine and their batches do not belong together")
+    return found
 
 
 def change(connection: sqlite3.Connection, cipher: Cipher, entry: int) -> Change:

@@ -6,6 +6,7 @@ from a file whose structure is sound; what is known to be lost is told.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -34,6 +35,10 @@ _PUT_VALUE = "insert or ignore into replica (number, type, id, value) values (?,
 _PUT_COMPANY = "insert into companies (number, company, state) values (?, ?, ?)"
 _PUT_QUARANTINE = "insert into quarantine (company, epoch, fenced_by, at, reason) values (?, 0, 0, ?, ?)"
 _PUT_QUARANTINED = "insert into quarantined (id, first, last, at, size, change) values (?, ?, ?, ?, ?, ?)"
+_MAKE_QUARANTINE = (
+    "insert or replace into quarantine (id, company, epoch, fenced_by, at, reason) values (?, ?, 0, 0, ?, ?)"
+)
+_DROP_EMPTY = "delete from quarantine where id not in (select id from quarantined)"
 _COPY_QUARANTINE = (
     "insert or ignore into quarantine (id, company, epoch, fenced_by, at, reason) values (?, ?, ?, ?, ?, ?)"
 )
@@ -129,8 +134,9 @@ class _Salvage:
         found = self._companies()
         self._read_values(found)
         self._read_journal(found)
-        self._copy_quarantine()
         self._copy_wishes()
+        names = [each.account.company for each in found.values()] + list(wishes.load(self._new))
+        self._copy_quarantine(names)
         incomplete = [each.account.company for each in found.values() if not self._settle(each)]
         # How many batches the torn commits held nobody can tell.
         lost = self._lost + (0 if torn is None else torn.lost)
@@ -192,7 +198,8 @@ class _Salvage:
                 continue
             each.batches.append((Batch(first, last, change, _number(at)), sealed))
 
-    def _copy_quarantine(self) -> None:
+    def _copy_quarantine(self, names: list[Company]) -> None:
+        """An entry bears no seal, a batch does: whose it is, is tried."""
         owners: dict[int, Company] = {}
         for row in self._scan("quarantine", "id, company, epoch, fenced_by, at, reason"):
             if self._new.execute(_COPY_QUARANTINE, row).rowcount > 0:
@@ -200,12 +207,24 @@ class _Salvage:
         for entry, first, last, at, size, change in self._scan(
             "quarantined", "id, first, last, at, size, change"
         ):
-            try:
-                journal.unsealed(self._cipher, owners[entry], first, last, change)
-            except (KeyError, *UNREADABLE):
+            known = [owners[entry]] if entry in owners else []
+            owner = self._owner([*known, *names, *owners.values()], first, last, change)
+            if owner is None:
                 self._lost += 1
                 continue
+            if owners.get(entry) != owner:
+                owners[entry] = owner
+                reason = "the entry in the quarantine was damaged"
+                self._new.execute(_MAKE_QUARANTINE, (entry, owner, _number(at), reason))
             self._new.execute(_PUT_QUARANTINED, (entry, first, last, _number(at), _number(size), change))
+        self._new.execute(_DROP_EMPTY)
+
+    def _owner(self, names: list[Company], first: int, last: int, change: bytes) -> Company | None:
+        for name in names:
+            with contextlib.suppress(*UNREADABLE):
+                journal.unsealed(self._cipher, name, first, last, change)
+                return name
+        return None
 
     def _copy_wishes(self) -> None:
         for company, *flags in self._scan("wishes", "company, wanted, unlinked, dirty"):
