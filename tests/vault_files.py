@@ -25,6 +25,7 @@ def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is begun anew often, and a clock that ticks fast: what takes seconds takes a moment."""
     monkeypatch.setattr(files, "CHECKPOINT_BYTES", 256 * 1024)
     monkeypatch.setattr(files, "LOG_BYTES", 512 * 1024)
+    monkeypatch.setattr(files, "CHECK_S", 0.0)
     monkeypatch.setattr(writing, "TICK_S", 0.02)
 
 

@@ -102,7 +102,7 @@ def hasten(tick_s: float) -> None:
     """Time runs faster: every pause of the vault's is a fraction of what it is in service, and its log is short.
     What was written is carried into the tables after one to two times `tick_s`."""
     writing.TICK_S = tick_s
-    files.CHECKPOINT_BYTES, files.LOG_BYTES = 128 * 1024, 512 * 1024
+    files.CHECKPOINT_BYTES, files.LOG_BYTES, files.CHECK_S = 128 * 1024, 512 * 1024, 0.01
     heartbeat.INTERVAL_S = 0.1
     heartbeat.SECOND_LOOK_S = 0.03
     heartbeat.LONGEST_BACKOFF_S = 0.2
