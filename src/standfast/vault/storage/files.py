@@ -130,8 +130,8 @@ class VaultFile:
 
     def check_in_place(self) -> None:
         """Raises `LogTorn` where the file or its log was removed, replaced or cut short since it was opened: what was
-        written then would not be found again. To be called before each commit; looks twice a second. (Linux writes down a
-        new time at the first write after each look at a file, which makes that commit a third slower.)"""
+        written then would not be found again. To be called before each commit; looks twice a second. (Linux writes down
+        a new time at the first write after each look at a file, which makes that commit a third slower.)"""
         now = time.monotonic()
         if now - self._checked_at < CHECK_S:
             return
