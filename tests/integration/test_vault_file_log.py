@@ -13,6 +13,7 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.errors import JournalUnwritable
+from standfast.vault import alerts
 from standfast.vault.storage import files, mark, writing
 from standfast.vault.storage.damage import Damage
 from tests.support import until
@@ -261,6 +262,8 @@ async def test_a_file_without_its_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "removed" / "vault" / "vault.db-wal").unlink()
     vault_file, damages = await reported(tmp_path / "removed")
     assert [damage.what.split(",")[0] for damage in damages] == ["the write-ahead log is gone"]
+    told = alerts.replica_corrupt(damages[0])
+    assert (told.level, "may be lost" in told.message) == ("critical", True)
     assert not any(record.complete for record in vault_file.companies())
     await vault_file.close()
     change_rows(tmp_path / "carried", "update notes set name = name where name = 'sentinel'")

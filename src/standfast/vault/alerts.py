@@ -125,9 +125,11 @@ def node_shared(node: str) -> Alert:
 
 def replica_corrupt(damage: Damage) -> Alert:
     missing = f"; {damage.lost} acknowledged batches are lost" if damage.lost else ""
+    if damage.torn:
+        missing += "; what was acknowledged last may be lost where PostgreSQL did not have it yet"
     return Alert(
         "replica_corrupt",
-        "critical" if damage.lost else "error",
+        "critical" if damage.lost or damage.torn else "error",
         f"the replica was damaged ({damage.what}); it was moved aside and is rebuilt from PostgreSQL{missing}",
         _VAULT,
         {

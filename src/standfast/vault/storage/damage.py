@@ -40,7 +40,8 @@ UNREADABLE = (sqlite3.DatabaseError, Unreadable, SchemaUnknown, LogTorn, Unicode
 class Damage:
     """`what` was found; `moved_to` is where the damaged file lies now (None: still in its place, see
     `Replica.verify`); `companies` are those that must be filled anew; `salvaged` batches of the journal were
-    carried over, `lost` ones are known to be missing (each company's numbers in `gaps`)."""
+    carried over, `lost` ones are known to be missing (each company's numbers in `gaps`). `torn`: the end of the log was
+    not there, and what it held nobody can tell."""
 
     what: str
     moved_to: Path | None = None
@@ -48,6 +49,7 @@ class Damage:
     salvaged: int = 0
     lost: int = 0
     gaps: tuple[tuple[Company, int, int], ...] = ()
+    torn: bool = False
 
 
 def is_damage(error: Exception, *, at_opening: bool = False) -> bool:

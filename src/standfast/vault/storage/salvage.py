@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def replace_file(
             remove_database(file.mended)
     except (OSError, sqlite3.Error) as error:
         raise JournalUnwritable(f"the damaged file of the vault cannot be replaced: {error}") from error
-    return Damage(what, moved_to, damage.companies, damage.salvaged, damage.lost, damage.gaps)
+    return replace(damage, moved_to=moved_to)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
@@ -140,7 +140,8 @@ class _Salvage:
         incomplete = [each.account.company for each in found.values() if not self._settle(each)]
         # How many batches the torn commits held nobody can tell.
         lost = self._lost + (0 if torn is None else torn.lost)
-        return Damage(what, None, tuple(incomplete), self._salvaged, lost, tuple(self._gaps))
+        gaps = tuple(self._gaps)
+        return Damage(what, None, tuple(incomplete), self._salvaged, lost, gaps, torn is not None)
 
     def _is_sound(self) -> bool:
         try:
