@@ -119,11 +119,14 @@ class Server:
                     self._connection = await self._connect(DATABASE)
                 await self._connection.execute("select 1")
                 return self._connection
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
                 await self._disconnect()
                 if not self._embedded.running:
                     self._is_stopped = True  # it could not recover: its disk is full
-                if self._is_stopped or time.monotonic() > deadline:
+                # On a full disk PostgreSQL lets nobody in once it has recovered ("could not write init file"): only
+                # room ends that, not waiting.
+                is_full = self._is_limited and "No space left" in str(error)
+                if self._is_stopped or is_full or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.02)
 
