@@ -2,8 +2,8 @@
  * Owns how incoming messages pass through Baileys: one after the other, and none lost between decryption and event.
  *
  * Invariant: messages are handled in the order of arrival, those kept while offline included; no receipt leaves for
- * a message that was not handed over, and what was decrypted but not handed over, because the connection fell or the
- * process was killed, is handed over when the server delivers it again.
+ * a message before the service has answered that it is kept, and what was decrypted but not handed over, because the
+ * connection fell or a process was killed, is handed over when the server delivers it again.
  *
  * Baileys handles messages side by side up to a lock, so one that needs a lookup first is overtaken. And it confirms
  * a message to the server before it emits it: if it ends in between, the message is not delivered again; if it ends
@@ -11,16 +11,19 @@
  * is dropped. (lib/Socket/messages-recv.js)
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Context } from './context.mjs'
 import { FrameHold } from './frame-hold.mjs'
 import { Untaken } from './untaken.mjs'
 
 const EVENT = 'CB:message'
+const RETRY_DELAY_MS = 500
 
 /** One company's messages in between; outlives a socket. */
 export class Arrival {
   #untaken = new Untaken()
-  #messageId = new Context()
+  #arrived = new Context()
+  #handing = new Map()
   #tail = Promise.resolve()
   #hold = null
 
@@ -37,9 +40,23 @@ export class Arrival {
     })
   }
 
-  /** Resolves when every message that has arrived so far was handled. */
-  settled() {
-    return this.#tail
+  /** Resolves when every message that has arrived so far was handled and handed over. */
+  async settled() {
+    await this.#tail
+    await Promise.all(this.#handing.values())
+  }
+
+  /**
+   * Hands a message over by `give`, which resolves once it is kept; repeated while that may help and `isWanted()`. Until
+   * then no receipt of it leaves.
+   */
+  handOver(messageId, give, isWanted) {
+    const handing = this.#give(give, isWanted).then((given) => {
+      if (given) this.taken(messageId)
+      if (this.#handing.get(messageId) === handing) this.#handing.delete(messageId)
+      return given
+    })
+    this.#handing.set(messageId, handing)
   }
 
   /** Resolves when what was sent so far has left. */
@@ -47,7 +64,7 @@ export class Arrival {
     await this.#hold?.released()
   }
 
-  /** The message was handed over (or is known to carry nothing to hand over). */
+  /** The message is kept by the service (or is known to carry nothing to hand over). */
   taken(messageId) {
     this.#untaken.taken(messageId)
   }
@@ -71,20 +88,40 @@ export class Arrival {
     // Left unread here, it stays with the server, which delivers it to the next connection.
     if (!ws.isOpen) return
     const { offline, ...attrs } = node.attrs
-    await this.#messageId.run(attrs.id, async () => {
+    const arrived = { id: attrs.id, hold, barrier: null }
+    await this.#arrived.run(arrived, async () => {
       // Baileys reports its own failures; one that it leaves to the caller must not stop the line.
       for (const handle of handlers) await handle({ ...node, attrs }).catch(() => {})
     })
-    // The event goes to the service at the end of this turn, the receipt after it.
     await new Promise(setImmediate)
-    hold.release()
+    this.#release(arrived)
+  }
+
+  /** The receipt leaves once the service has the message; the next message is handled meanwhile. */
+  #release({ id, barrier }) {
+    const handing = this.#handing.get(id)
+    if (!handing) return barrier?.release()
+    barrier?.keep()
+    void handing.then((given) => given && barrier?.release())
+  }
+
+  async #give(give, isWanted) {
+    for (;;) {
+      try {
+        await give()
+        return true
+      } catch (error) {
+        if (!error.retryable || !isWanted()) return false
+      }
+      await sleep(RETRY_DELAY_MS)
+    }
   }
 
   async #open(ciphertext, lock, decrypt) {
-    const messageId = this.#messageId.getStore()
-    if (!messageId) return decrypt()
-    const plaintext = await this.#untaken.open(messageId, ciphertext, lock, decrypt)
-    this.#hold.hold()
+    const arrived = this.#arrived.getStore()
+    if (!arrived) return decrypt()
+    const plaintext = await this.#untaken.open(arrived.id, ciphertext, lock, decrypt)
+    arrived.barrier ??= arrived.hold.hold()
     return plaintext
   }
 }

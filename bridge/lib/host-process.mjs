@@ -5,6 +5,7 @@
  */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { proto } from 'baileys'
 import { asStandfastError, fromWire, StandfastError, scrub } from './errors.mjs'
 import { makeBaileysLog, makeHostLog } from './host-log.mjs'
 import { SessionTable } from './session-table.mjs'
@@ -47,6 +48,8 @@ class HostProcess {
       baileysLog: makeBaileysLog(log),
       log,
       emit: (event) => this.#wire.notify('session.event', event),
+      receive: (params) => this.#wire.request('message.received', params),
+      contentOf: (company, messageId) => this.#contentOf(company, messageId),
     })
   }
 
@@ -85,6 +88,17 @@ class HostProcess {
     }
     if (Object.hasOwn(methods, method)) return methods[method]()
     throw new StandfastError('protocol', 'unknown method')
+  }
+
+  /** What the service keeps of a message that was sent; undefined where it keeps nothing, or cannot tell now. */
+  async #contentOf(company, messageId) {
+    try {
+      const { content } = await this.#wire.request('message.content', { company, message_id: messageId })
+      return content === null ? undefined : proto.Message.decode(Buffer.from(content, 'base64'))
+    } catch (error) {
+      this.#log.warn({ company }, `a message that was asked for again was not found: ${scrub(error.message)}`)
+      return undefined
+    }
   }
 
   #stats() {

@@ -38,7 +38,8 @@ export class HostSession {
   /**
    * @param {{ company: string, generation: number, pair: object | null }} what
    * @param {{ channel: object, whatsapp: object, baileysLog: object, log: object, sent: object,
-   *   arrival: object, emit: (event: object) => void }} shared
+   *   arrival: object, emit: (event: object) => void, receive: (params: object) => Promise<void>,
+   *   contentOf: (company: string, messageId: string) => Promise<object | undefined> }} shared
    */
   constructor({ company, generation, pair }, shared) {
     this.company = company
@@ -139,7 +140,7 @@ export class HostSession {
       markOnlineOnConnect: false,
       emitOwnEvents: false,
       makeSignalRepository,
-      getMessage: async (key) => sent.get(key.id),
+      getMessage: (key) => this.#sentContent(key.id),
     })
     boundClosing(this.#sock)
     arrival.order(this.#sock.ws)
@@ -199,10 +200,25 @@ export class HostSession {
   }
 
   #messages(entries) {
-    for (const entry of entries) {
-      this.#emitAll([messageEvent(entry, this.#auth.creds.me)])
-      this.#shared.arrival.taken(entry.key.id)
+    for (const entry of entries) this.#message(entry)
+  }
+
+  #message(entry) {
+    const { arrival, receive } = this.#shared
+    const event = messageEvent(entry, this.#auth.creds.me)
+    if (event?.kind !== 'message') {
+      this.#emitAll([event])
+      return arrival.taken(entry.key.id)
     }
+    const { company, generation } = this
+    const give = () => receive({ company, generation, message: event.message })
+    arrival.handOver(entry.key.id, give, () => !this.#finishing)
+  }
+
+  /** What this company sent, for a receiver that asks for it again. */
+  async #sentContent(messageId) {
+    const { sent, contentOf } = this.#shared
+    return sent.get(messageId) ?? contentOf(this.company, messageId)
   }
 
   #me() {

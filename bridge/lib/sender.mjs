@@ -5,7 +5,7 @@
  * message left and the ratchet step that it took is stored (Baileys' sendMessage ends its transaction first).
  */
 
-import { generateMessageIDV2, jidDecode } from 'baileys'
+import { generateMessageIDV2, jidDecode, proto } from 'baileys'
 import { within } from './deadline.mjs'
 import { asStandfastError, StandfastError } from './errors.mjs'
 import { CommitError } from './transaction-guard.mjs'
@@ -28,13 +28,13 @@ export class Sender {
   }
 
   /**
-   * Resolves to `{message_id, jid, timestamp_s}`; rejects with `usage`, `send_failed` or, where the store refused and
+   * Resolves to `{message_id, jid, timestamp_s, content}`, `content` as base64 of WhatsApp's protocol buffer; rejects with `usage`, `send_failed` or, where the store refused and
    * nothing has left, the store's error.
    */
-  async send({ jid, content, message_id: givenId }) {
+  async send({ jid, content, message_id: givenId, quoted }) {
     requireMessage(jid, content, givenId)
     const messageId = givenId ?? generateMessageIDV2(this.#sock.user?.id)
-    const sending = this.#inTurn(jid, () => this.#deliver(jid, reviveBuffers(content), messageId))
+    const sending = this.#inTurn(jid, () => this.#deliver(jid, reviveBuffers(content), messageId, quoted))
     this.#underWay.set(messageId, sending)
     try {
       return await within(SEND_TIMEOUT_MS, sending, () => overdue(messageId))
@@ -66,12 +66,17 @@ export class Sender {
     return turn
   }
 
-  async #deliver(jid, content, messageId) {
-    const message = await this.#sock.sendMessage(jid, content, { messageId })
+  async #deliver(jid, content, messageId, quoted) {
+    const message = await this.#sock.sendMessage(jid, content, { messageId, quoted })
     await this.#left()
     if (message?.message) this.#sent.put(messageId, message.message)
     const timestamp = Number(message?.messageTimestamp ?? Math.floor(Date.now() / 1000))
-    return { message_id: messageId, jid: message?.key?.remoteJid ?? jid, timestamp_s: timestamp }
+    return {
+      message_id: messageId,
+      jid: message?.key?.remoteJid ?? jid,
+      timestamp_s: timestamp,
+      content: message?.message ? encoded(message.message) : null,
+    }
   }
 }
 
@@ -84,6 +89,10 @@ function requireMessage(jid, content, messageId) {
   if (messageId !== undefined && (typeof messageId !== 'string' || !/^[A-Za-z0-9_-]{8,64}$/.test(messageId))) {
     throw new StandfastError('usage', 'message_id must have 8 to 64 letters, digits, "_" or "-"')
   }
+}
+
+function encoded(content) {
+  return Buffer.from(proto.Message.encode(content).finish()).toString('base64')
 }
 
 function overdue(messageId) {

@@ -19,6 +19,9 @@ export class FakeGateway {
     this.companies = new Map()
     this.calls = []
     this.events = []
+    this.received = new Set()
+    /** What was sent, for receivers that ask for it again: message id → base64. */
+    this.contents = new Map()
     this.unanswered = 0
     this.mostUnanswered = 0
     this.peers = new Set()
@@ -131,7 +134,7 @@ class Peer {
     gateway.calls.push({ method, params })
     try {
       if ((await gateway.before(method, params)) === 'silence') return
-      const result = method === 'hello' ? this.hello(params) : this.auth(method, params)
+      const result = this.result(method, params)
       await gateway.after(method, params)
       gateway.unanswered--
       this.send({ id, result })
@@ -140,6 +143,22 @@ class Peer {
       gateway.unanswered--
       this.send({ id, error: { code: error.code ?? 'internal', message: error.message, ...error } })
     }
+  }
+
+  result(method, params) {
+    if (method === 'hello') return this.hello(params)
+    if (method === 'message.received') return this.received(params)
+    if (method === 'message.content') return { content: this.gateway.contents.get(params.message_id) ?? null }
+    return this.auth(method, params)
+  }
+
+  /** Kept once: a second delivery is answered like the first, and is no event. */
+  received({ company, generation, message }) {
+    const { gateway } = this
+    const name = `${company} ${message.chat} ${message.id}`
+    if (!gateway.received.has(name)) gateway.events.push({ company, generation, kind: 'message', message })
+    gateway.received.add(name)
+    return null
   }
 
   hello({ protocol, role, token }) {

@@ -191,6 +191,14 @@ class JournalUnwritable(StandfastError):
     default_next_step = "Free or add disk space for the state directory, or make it writable."
 
 
+class Conflict(StandfastError):
+    """The same name stands for something else already: an idempotency key, a token, a webhook."""
+
+    code = "conflict"
+    exit_code = 19
+    default_next_step = "Choose another name, or look at what has it."
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (

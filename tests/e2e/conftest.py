@@ -147,7 +147,7 @@ class Line:
 
     async def send(self, sender: str, receiver: str, text: str) -> str:
         """Send to another company of this line; the message's id."""
-        sent = await self.service.pool.send_text(sender, f"{self.phones[receiver]}@s.whatsapp.net", text)
+        sent = await self.service.pool.send(sender, f"{self.phones[receiver]}@s.whatsapp.net", {"text": text})
         message_id: str = sent["message_id"]
         return message_id
 

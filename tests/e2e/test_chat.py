@@ -70,7 +70,7 @@ async def test_a_hundred_messages_in_a_group(line: Line, new_phone: Callable[[],
     # Sender keys are dealt out with a member's first message; one member after the other.
     expected: dict[str, list[str]] = {sender: [f"{sender} 0"] for sender in members}
     for sender in members:
-        await line.service.pool.send_text(sender, group, f"{sender} 0")
+        await line.service.pool.send(sender, group, {"text": f"{sender} 0"})
         for other in set(members) - {sender}:
             await line.received(other, [f"{sender} 0"])
     for sender, more in zip(members, (33, 32, 32), strict=True):
@@ -78,7 +78,7 @@ async def test_a_hundred_messages_in_a_group(line: Line, new_phone: Callable[[],
     assert sum(map(len, expected.values())) == 100
     await asyncio.gather(
         *(
-            line.service.pool.send_text(sender, group, text)
+            line.service.pool.send(sender, group, {"text": text})
             for sender in members
             for text in expected[sender][1:]
         )
@@ -97,7 +97,7 @@ async def test_an_echoing_contact_answers(line: Line, new_phone: Callable[[], st
     contact = new_phone()
     await line.simulator.ask("POST", "/contacts", {"phone": contact, "behaviour": "echo"})
     await line.pair("acme", new_phone())
-    sent = await line.service.pool.send_text("acme", f"{contact}@s.whatsapp.net", "anybody there?")
+    sent = await line.service.pool.send("acme", f"{contact}@s.whatsapp.net", {"text": "anybody there?"})
     await line.received("acme", ["echo: anybody there?"])
     receipts = {"sent", "delivered"}
     await until(

@@ -45,7 +45,7 @@ async def test_a_full_disk_in_a_chat(line: Line, new_phone: Callable[[], str]) -
         to = line.phones["acme"]
         await line.simulator.ask("POST", f"/contacts/{contact}/send", {"to": to, "text": text})
 
-    await pool.send_text("acme", jid, "before")
+    await pool.send("acme", jid, {"text": "before"})
     await line.contact_received(contact, ["before"])
     await contact_writes("before")
     await line.received("acme", ["before"])
@@ -56,7 +56,7 @@ async def test_a_full_disk_in_a_chat(line: Line, new_phone: Callable[[], str]) -
         for number in range(3):
             await contact_writes(f"waits {number}")
             try:
-                await pool.send_text("acme", jid, f"refused {number}")
+                await pool.send("acme", jid, {"text": f"refused {number}"})
             except JournalUnwritable:
                 refused += 1
         await until(lambda: alerts(line, "journal_unwritable"), "an alert")
@@ -66,7 +66,7 @@ async def test_a_full_disk_in_a_chat(line: Line, new_phone: Callable[[], str]) -
 
     await line.received("acme", [f"waits {number}" for number in range(3)])
     await until(lambda: alerts(line, "journal_writable_again"), "its end")
-    await pool.send_text("acme", jid, "after")
+    await pool.send("acme", jid, {"text": "after"})
     await line.contact_received(contact, ["after"])
     answer = await line.simulator.ask("GET", f"/contacts/{contact}/messages?after=0")
     assert [message["text"] for message in answer["messages"]] == ["before", "after"]

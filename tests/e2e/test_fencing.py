@@ -115,13 +115,13 @@ async def test_a_bot_that_loses_its_company_hears_of_it(
     await bot.send(line.phones["peer"], "before")
     await line.received("peer", ["before"])
     # Until its first synchronization is over, and known to be, Baileys keeps what it receives for 20 s.
-    await line.service.pool.send_text("peer", f"{phone}@s.whatsapp.net", "hello")
+    await line.service.pool.send("peer", f"{phone}@s.whatsapp.net", {"text": "hello"})
     await bot.received("hello")
     await until(lambda: has_synchronized(line), "creds that say so")
     fence(line, "acme")
     assert await bot.told("lost") == {"event": "lost", "code": "company_in_use", "message": TAKEN.message}
     await bot.told("closed")
-    await line.service.pool.send_text("peer", f"{phone}@s.whatsapp.net", "for its successor")
+    await line.service.pool.send("peer", f"{phone}@s.whatsapp.net", {"text": "for its successor"})
     assert bot.texts() == ["hello"]
     successor = Bot(home, line.simulator, "standfast", "acme")
     await successor.received("for its successor")

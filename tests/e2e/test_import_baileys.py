@@ -39,7 +39,7 @@ async def test_a_company_moves_to_plain_baileys_and_back(
     await line.pair("acme", phone := new_phone())
     contact = new_phone()
     await line.simulator.ask("POST", "/contacts", {"phone": contact, "behaviour": "echo"})
-    await line.service.pool.send_text("acme", f"{contact}@s.whatsapp.net", "one")
+    await line.service.pool.send("acme", f"{contact}@s.whatsapp.net", {"text": "one"})
     await line.received("acme", ["echo: one"])
     await done(home, "stop", "acme")
     await done(home, "export", "acme", "folder")

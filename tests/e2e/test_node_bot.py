@@ -30,7 +30,7 @@ async def chat(line: Line, bot: Bot, phone: str, word: str) -> None:
     """A text each way between the bot and company `peer`."""
     await bot.send(line.phones["peer"], f"{word} from the bot")
     await line.received("peer", [f"{word} from the bot"])
-    await line.service.pool.send_text("peer", f"{phone}@s.whatsapp.net", f"{word} to the bot")
+    await line.service.pool.send("peer", f"{phone}@s.whatsapp.net", {"text": f"{word} to the bot"})
     await bot.received(f"{word} to the bot")
 
 
@@ -44,7 +44,7 @@ async def test_a_bot_is_killed_and_comes_back_without_pairing(
     await bot.pair(phone)
     await chat(line, bot, phone, "first")
     await bot.process.end(signal.SIGKILL)
-    await line.service.pool.send_text("peer", f"{phone}@s.whatsapp.net", "while you were out")
+    await line.service.pool.send("peer", f"{phone}@s.whatsapp.net", {"text": "while you were out"})
     again = Bot(home, line.simulator, "standfast", "acme")
     await again.told("open")
     await again.received("while you were out")

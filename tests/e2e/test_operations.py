@@ -71,14 +71,14 @@ async def test_what_cannot_be_sent_is_refused(shared_pair: Line, new_phone: Call
     pool, session = shared_pair.service.pool, shared_pair.session("acme")
     for wrong in ("not an address", "", "@"):
         with pytest.raises(UsageError, match="not a WhatsApp address"):
-            await pool.send_text("acme", wrong, "hello")
+            await pool.send("acme", wrong, {"text": "hello"})
     for wrong in ("12", "nobody", "12@example.org"):
         with pytest.raises(UsageError, match=r"not a (phone number|WhatsApp address)"):
             address(wrong)
-    with pytest.raises(UsageError, match="text is empty"):
-        await pool.send_text("acme", f"{new_phone()}@s.whatsapp.net", "")
+    with pytest.raises(UsageError, match="content cannot be sent"):
+        await shared_pair.service.messenger.send("acme", new_phone(), {"type": "text", "text": ""})
     with pytest.raises(CompanyUnknown, match="'cargo'"):
-        await pool.send_text("cargo", f"{new_phone()}@s.whatsapp.net", "hello")
+        await pool.send("cargo", f"{new_phone()}@s.whatsapp.net", {"text": "hello"})
     with pytest.raises(UsageError, match="company"):
         await pool.start("no such/company")
     assert session.state is State.OPEN

@@ -117,7 +117,7 @@ async def test_what_was_sent_to_a_stopped_service_is_delivered_when_it_starts(
     """A backlog that grew while nobody was connected comes whole, once and in order, and can be answered."""
     line, contact = shared_pair, new_phone()
     await line.simulator.ask("POST", "/contacts", {"phone": contact, "behaviour": "silent"})
-    await line.service.pool.send_text("acme", f"{contact}@s.whatsapp.net", "first")
+    await line.service.pool.send("acme", f"{contact}@s.whatsapp.net", {"text": "first"})
     await line.contact_received(contact, ["first"])
     await line.stop()
     since = len(line.heard)
@@ -130,7 +130,7 @@ async def test_what_was_sent_to_a_stopped_service_is_delivered_when_it_starts(
     await line.state("acme", State.OPEN)
     await line.received("acme", backlog)
     assert line.texts("acme", since) == backlog
-    await line.service.pool.send_text("acme", f"{contact}@s.whatsapp.net", "I am back")
+    await line.service.pool.send("acme", f"{contact}@s.whatsapp.net", {"text": "I am back"})
     await line.contact_received(contact, ["first", "I am back"])
 
 

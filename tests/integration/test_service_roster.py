@@ -107,7 +107,7 @@ async def test_sessions_that_only_postgresql_knows_start_when_it_comes(
     await proxy.close()
     async with running(state, proxied) as now:
         service = now.service
-        pool = SessionPool(service.roster, service.bus)
+        pool = SessionPool(service.roster, service.bus, service.mailbox)
         follower = DatabaseFollower(service.vault, service.roster, service._schema, pool)
         following = asyncio.create_task(follower.run())
         assert await pool.start_wanted() == 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from standfast.alert import LoggedAlerts
 from standfast.errors import CompanyInUse
+from standfast.messaging.mailbox import Mailbox
 from standfast.postgres import sessions_table
 from standfast.postgres.leases import Leases
 from standfast.postgres.pool import Database
@@ -47,7 +50,7 @@ async def bus() -> EventBus:
 
 @pytest.fixture
 async def pool(bus: EventBus, database: Database) -> AsyncIterator[SessionPool]:
-    made = SessionPool(DatabaseWishes(database), bus)  # type: ignore[arg-type]
+    made = SessionPool(DatabaseWishes(database), bus, Mailbox(Path(), bytes(32), LoggedAlerts()))  # type: ignore[arg-type]
     yield made
     await made.close()
 

@@ -52,6 +52,19 @@ class Roster:
     async def prepare_pairing(self, company: Company) -> None: ...
 
 
+class Nobody:
+    """Keeps no messages."""
+
+    async def take(self, company: Company, message: dict[str, Any]) -> int | None:
+        return 1
+
+    def knows(self, company: Company, chat: str, message_id: str) -> bool:
+        return False
+
+    def sent_content(self, company: Company, message_id: str) -> bytes | None:
+        return None
+
+
 class Host:
     """Takes every request; `fails` is raised by the next ones."""
 
@@ -72,7 +85,7 @@ class World:
     def __init__(self) -> None:
         self.host = Host()
         self.unwritable: JournalUnwritable | None = None
-        self.pool = SessionPool(Roster(), EventBus(), SLOW, check=self._check)
+        self.pool = SessionPool(Roster(), EventBus(), Nobody(), SLOW, check=self._check)
         self.pool.use_host(self.host)
 
     def _check(self) -> None:
@@ -91,7 +104,7 @@ class World:
 
     def event(self, kind: str, **data: Any) -> None:
         event = {"company": ACME, "generation": self.session.generation, "kind": kind, **data}
-        self.pool.host_event("session.event", msgspec.Raw(msgspec.json.encode(event)))
+        self.pool.hearing.told("session.event", msgspec.Raw(msgspec.json.encode(event)))
 
     def not_opened(self, error: StandfastError) -> None:
         """What the host tells of a socket whose auth state could not be opened."""
@@ -172,7 +185,7 @@ async def test_a_session_that_was_lost_stays_away_until_an_operator_takes_it_bac
     world.event("closed", status=0, reason="lost to another owner")
     assert (session.state, session.timer) == (State.REPLACED, None)
     assert world.pool.retry_now() == 0
-    world.pool.host_ready()
+    world.pool.hearing.ready()
     await asyncio.sleep(0)
     assert world.host.asked == ["session.start"]
     await world.pool.restart(ACME)
@@ -192,12 +205,12 @@ async def test_nothing_is_sent_while_its_keys_could_not_be_stored(world: World) 
     world.opened()
     world.unwritable = JournalUnwritable("the disk is full")
     with pytest.raises(JournalUnwritable):
-        await world.pool.send_text(ACME, "79990000002@s.whatsapp.net", "x")
+        await world.pool.send(ACME, "79990000002@s.whatsapp.net", {"text": "x"})
     assert "message.send" not in world.host.asked
     world.unwritable = None
     for fails, told in [(JournalUnwritable("the disk is full"), JournalUnwritable), (TAKEN, SendFailed)]:
         world.host.fails = fails
         with pytest.raises(told):
-            await world.pool.send_text(ACME, "79990000002@s.whatsapp.net", "x")
+            await world.pool.send(ACME, "79990000002@s.whatsapp.net", {"text": "x"})
     world.host.fails = None
-    assert (await world.pool.send_text(ACME, "79990000002@s.whatsapp.net", "x"))["message_id"] == "A"
+    assert (await world.pool.send(ACME, "79990000002@s.whatsapp.net", {"text": "x"}))["message_id"] == "A"

@@ -139,7 +139,7 @@ def send(
     if as_json:
         print_json(msgspec.to_builtins(sent))
     else:
-        typer.echo(f"sent, id {sent.message_id}")
+        typer.echo(f"{sent.state}, id {sent.message_id}")
 
 
 def pair(

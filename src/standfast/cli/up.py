@@ -129,7 +129,7 @@ async def _pair_later(service: Service, company: str) -> None:
 async def _with_simulator(settings: Settings) -> AsyncIterator[Service]:
     async with Service(settings.for_simulator(), ServiceOptions(with_simulator=True)) as service:
         assert service.simulator is not None
-        demo = Demo(service.pool, service.bus, service.simulator)
+        demo = Demo(service.pool, service.messenger, service.bus, service.simulator)
         await demo.start()
         try:
             yield service

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from standfast.errors import ServiceUnavailable, StateDirectoryError
+from standfast.errors import SendFailed, ServiceUnavailable, StateDirectoryError, from_wire
 from standfast.sessions.events import Event, Message
 from standfast.sessions.wire import PROTOCOL_VERSION, Connection
 from standfast.settings import load_settings
@@ -21,15 +21,24 @@ from standfast.state_dir import StateDirectory
 
 CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
+SEND_WAIT_S = 30.0
 EVENTS_KEPT = 10_000
 
 
 class Sent(msgspec.Struct):
-    """What is known of a message that was sent."""
+    """A message that was accepted; times in seconds since 1970. `state`: queued, sending, sent, delivered, read, played
+    or failed, `error` why."""
 
+    company: str
     message_id: str
     jid: str
-    timestamp_s: int
+    content: dict[str, Any]
+    state: str
+    at: float
+    changed_at: float
+    expires_at: float
+    attempts: int
+    error: dict[str, Any] | None = None
 
 
 class Client:
@@ -41,10 +50,28 @@ class Client:
         self._queues: list[tuple[str | None, asyncio.Queue[Event | None]]] = []
         self._subscribed = False
 
-    async def send(self, company: str, to: str, text: str) -> Sent:
-        """Send `text` to a phone number (+7…) or JID; returns once WhatsApp's server has it."""
-        raw = await self._call("messages.send", {"company": company, "to": to, "text": text})
-        return msgspec.json.decode(raw, type=Sent)
+    async def send(
+        self,
+        company: str,
+        to: str,
+        content: str | dict[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        wait_s: float = SEND_WAIT_S,
+    ) -> Sent:
+        """Send a text, or other content (docs/messages.md), to a phone number (+7…) or JID. It is on the service's disk
+        before anything else; then it is waited for, at most `wait_s`, until WhatsApp has it (`state` tells). Raises the
+        error that it failed with. Repeated with the same `idempotency_key` it is sent once."""
+        params: dict[str, Any] = {"company": company, "to": to, "wait_s": wait_s}
+        params["content"] = {"type": "text", "text": content} if isinstance(content, str) else content
+        if idempotency_key is not None:
+            params["idempotency_key"] = idempotency_key
+        sent = msgspec.json.decode(
+            await self._call("messages.send", params, CALL_TIMEOUT_S + wait_s), type=Sent
+        )
+        if sent.state == "failed":
+            raise from_wire(sent.error or {"code": SendFailed.code, "message": "the message was not sent"})
+        return sent
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Every session with its state; see docs/protocol.md."""
@@ -140,10 +167,12 @@ class Client:
     async def _document(self, method: str, params: Mapping[str, Any]) -> Any:
         return msgspec.json.decode(await self._call(method, dict(params)))
 
-    async def _call(self, method: str, params: dict[str, Any]) -> msgspec.Raw:
+    async def _call(
+        self, method: str, params: dict[str, Any], timeout_s: float = CALL_TIMEOUT_S
+    ) -> msgspec.Raw:
         if self._connection is None:
             raise ServiceUnavailable("this client is not connected", next_step="Use 'async with connect()'.")
-        return await self._connection.request(method, params, timeout_s=CALL_TIMEOUT_S)
+        return await self._connection.request(method, params, timeout_s=timeout_s)
 
     async def handle(self, connection: Connection, method: str, params: msgspec.Raw) -> Any:
         """The service asks nothing of operators (see `wire.Handler`)."""

@@ -13,6 +13,7 @@ import structlog
 
 from standfast.authstate.company import company_id
 from standfast.errors import StandfastError
+from standfast.messaging.messenger import Messenger
 from standfast.service.simulator import Simulator
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.pool import SessionPool
@@ -37,9 +38,15 @@ class Demo:
     """Pairs what is not paired and keeps both talking, one message every `interval_s`."""
 
     def __init__(
-        self, pool: SessionPool, bus: EventBus, simulator: Simulator, interval_s: float = 0.5
+        self,
+        pool: SessionPool,
+        messenger: Messenger,
+        bus: EventBus,
+        simulator: Simulator,
+        interval_s: float = 0.5,
     ) -> None:
         self._pool = pool
+        self._messenger = messenger
         self._bus = bus
         self._simulator = simulator
         self._interval_s = interval_s
@@ -86,7 +93,7 @@ class Demo:
                 continue
             with contextlib.suppress(StandfastError):
                 text = LINES[turn % len(LINES)]
-                await self._pool.send_text(sender, f"{PHONES[receiver]}@s.whatsapp.net", text)
+                await self._messenger.send(sender, f"+{PHONES[receiver]}", {"type": "text", "text": text})
                 turn += 1
 
     def _spawn(self, work: object) -> None:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from standfast.authstate.company import company_id
 from standfast.errors import ProtocolError, UsageError
+from standfast.messaging.messenger import Messenger
 from standfast.service.exporter import Exporter
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.gateway import OperatorMethod
-from standfast.sessions.phone import address, phone_digits
+from standfast.sessions.phone import phone_digits
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Pairing
 from standfast.sessions.wire import Connection
@@ -45,7 +46,11 @@ class Send(msgspec.Struct):
 
     company: str
     to: str
-    text: str
+    text: str | None = None
+    content: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+    wait_s: float = 0.0
+    lifetime_s: Annotated[float, msgspec.Meta(gt=0, le=604_800)] | None = None
 
 
 class Export(msgspec.Struct):
@@ -93,6 +98,7 @@ class Operators:
     def __init__(
         self,
         pool: SessionPool,
+        messenger: Messenger,
         bus: EventBus,
         status: StatusOf,
         region: str | None,
@@ -100,6 +106,7 @@ class Operators:
         exporter: Exporter,
     ) -> None:
         self._pool = pool
+        self._messenger = messenger
         self._bus = bus
         self._status = status
         self._region = region
@@ -155,7 +162,18 @@ class Operators:
 
     async def _send(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = _checked(Send, params)
-        return await self._pool.send_text(asked.company, address(asked.to, self._region), asked.text)
+        if (asked.text is None) == (asked.content is None):
+            raise UsageError("give either a text or a content", next_step="See docs/protocol.md.")
+        content = asked.content if asked.content is not None else {"type": "text", "text": asked.text}
+        message = await self._messenger.send(
+            asked.company,
+            asked.to,
+            content,
+            idempotency_key=asked.idempotency_key,
+            wait_s=asked.wait_s,
+            lifetime_s=asked.lifetime_s,
+        )
+        return message.as_wire()
 
     async def _export(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = _checked(Export, params)

@@ -18,6 +18,10 @@ import structlog
 from standfast import __version__
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
+from standfast.messaging.mailbox import Mailbox
+from standfast.messaging.messenger import Messenger
+from standfast.messaging.outbox import OutboxOptions
+from standfast.messaging.rate import parse_limit
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
@@ -32,7 +36,7 @@ from standfast.service.roster import VaultRoster
 from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
-from standfast.service.vault import vault_directory, vault_key, vault_options
+from standfast.service.vault import message_key, vault_directory, vault_key, vault_options
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
@@ -84,6 +88,8 @@ class Service:
         self.gateway: Gateway
         self.engine: Engine
         self.pool: SessionPool
+        self.mailbox: Mailbox
+        self.messenger: Messenger
         self._own: OwnDatabase
         self._schema: SchemaKeeper
         self._board: Board
@@ -120,16 +126,18 @@ class Service:
             self._stack.push_async_callback(self.simulator.stop)
             await self.simulator.start()
         await self._open_vault()
+        self._open_mailbox()
         self._wire(node, bridge)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
-        self._stack.callback(self.pool.release)
         for work in (self._board.run(), self._follower.run(), self._takeover.run()):
             self._spawn(work)
         if not self.options.gateway_only:
             await self.engine.start()
             self._stack.push_async_callback(self.engine.stop)
             self._stack.push_async_callback(self.pool.close)
+            await self.messenger.outbox.start()
+            self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.vault.outage.state is State.ONLINE:
                 # The tables of a database that is there may just be being made.
                 await self._schema.tried_within(SCHEMA_PATIENCE_S)
@@ -179,19 +187,36 @@ class Service:
         if failure is not None and (own.failure is not None or not isinstance(failure, DatabaseUnavailable)):
             raise failure
 
+    def _open_mailbox(self) -> None:
+        settings = self.settings
+        self.mailbox = Mailbox(
+            settings.state_dir / "messages",
+            message_key(settings),
+            self.alerts,
+            settings.messages_kept_days,
+        )
+        self.mailbox.open()
+        self._stack.push_async_callback(self.mailbox.close)
+        self._stack.callback(self.mailbox.record(self.bus))
+        self._spawn(self.mailbox.run())
+
     def _wire(self, node: Path, bridge: Path) -> None:
         archive = self.state.path / "archive"
         self.roster = VaultRoster(self.database, self.vault, archive)
         self.pool = SessionPool(
             self.roster,
             self.bus,
+            self.mailbox,
             self.options.backoff,
-            self.state.path / "recent",
             check=self.vault.check_writable,
+        )
+        limit = parse_limit(self.settings.new_chats_per_minute)
+        self.messenger = Messenger(
+            self.mailbox, self.pool, self.bus, self.settings.default_region, OutboxOptions(limit=limit)
         )
         name = f"standfast/{__version__}"
         self.gateway = Gateway(self.state.gateway_socket, self.vault, name, self.options.limits)
-        self.engine = Engine(self._host_command(node, bridge), self.pool, self.options.engine)
+        self.engine = Engine(self._host_command(node, bridge), self.pool.hearing, self.options.engine)
         self.pool.use_host(self.engine)
         self._board = Board(
             str(self.state.path),
@@ -205,6 +230,7 @@ class Service:
         )
         operators = Operators(
             self.pool,
+            self.messenger,
             self.bus,
             self.status,
             self.settings.default_region,

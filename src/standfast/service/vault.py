@@ -10,7 +10,7 @@ from pathlib import Path
 
 from standfast.settings import Settings
 from standfast.vault.options import VaultOptions
-from standfast.vault.storage.cipher import read_key
+from standfast.vault.storage.cipher import own_key, read_key
 
 
 def vault_options(settings: Settings) -> VaultOptions:
@@ -29,6 +29,11 @@ def vault_options(settings: Settings) -> VaultOptions:
 def vault_directory(settings: Settings) -> Path:
     """Where the vault's file lies."""
     return settings.state_dir / "vault"
+
+
+def message_key(settings: Settings) -> bytes:
+    """What messages are sealed with: the vault's key, whoever keeps it."""
+    return vault_key(settings) or own_key(vault_directory(settings) / "vault.key")
 
 
 def vault_key(settings: Settings) -> bytes | None:

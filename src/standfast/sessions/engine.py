@@ -51,18 +51,22 @@ class EngineOptions:
 
 
 class HostListener(Protocol):
-    """Who is told about the host's life and its notifications."""
+    """Who is told about the host's life, hears its notifications and answers its requests."""
 
-    def host_ready(self) -> None:
+    def ready(self) -> None:
         """A host has attached and takes requests."""
         ...
 
-    def host_lost(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
         """The host is gone with all its sockets."""
         ...
 
-    def host_event(self, method: str, params: msgspec.Raw) -> None:
+    def told(self, method: str, params: msgspec.Raw) -> None:
         """A notification of the host."""
+        ...
+
+    async def asked(self, method: str, params: msgspec.Raw) -> Any:
+        """Answer a request of the host."""
         ...
 
 
@@ -146,11 +150,16 @@ class Engine:
         if self._connection is connection and connection.is_open:
             self._was_ready = True
             self._ready.set()
-            self._listener.host_ready()
+            self._listener.ready()
 
     def host_notified(self, connection: Connection, method: str, params: msgspec.Raw) -> None:
         if connection is self._connection:
-            self._listener.host_event(method, params)
+            self._listener.told(method, params)
+
+    async def host_asked(self, connection: Connection, method: str, params: msgspec.Raw) -> Any:
+        if connection is not self._connection:
+            raise ServiceUnavailable("this host has been given up")
+        return await self._listener.asked(method, params)
 
     def host_detached(self, connection: Connection) -> None:
         if connection is self._connection:
@@ -165,7 +174,7 @@ class Engine:
         self._token = ""
         self._ready.clear()
         if was_ready and not self._stopping.is_set():
-            self._listener.host_lost(reason)
+            self._listener.lost(reason)
 
     async def _supervise(self) -> None:
         loop, failures = asyncio.get_running_loop(), 0

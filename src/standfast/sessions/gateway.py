@@ -85,6 +85,10 @@ class HostPort(Protocol):
         """A host's notification."""
         ...
 
+    async def host_asked(self, connection: Connection, method: str, params: msgspec.Raw) -> Any:
+        """Answer a host's request that is not about auth state."""
+        ...
+
     def host_detached(self, connection: Connection) -> None:
         """A host's connection has ended."""
         ...
@@ -202,6 +206,8 @@ class Gateway:
         if entry is not None and connection.role != "operator":
             decode, serve = entry
             return await serve(connection, _params(decode, params, method))
+        if connection.role == "host" and self._hosts is not None:
+            return await self._hosts.host_asked(connection, method, params)
         operator = self._operator.get(method) if connection.role == "operator" else None
         if operator is None:
             raise ProtocolError(f"there is no method {method[:60]!r} for the role {connection.role!r}")

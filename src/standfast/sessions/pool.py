@@ -6,9 +6,8 @@ Invariant: a session that must not reconnect (replaced, logged out, stopped) is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,83 +21,36 @@ from standfast.errors import (
     SessionNotOpen,
     StandfastError,
     UsageError,
-    from_wire,
 )
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.driver import STOP_TIMEOUT_S, Host, SessionDriver
-from standfast.sessions.events import Event, EventBus
-from standfast.sessions.recent import RecentMessages
-from standfast.sessions.session import Next, Pairing, Session, State
+from standfast.sessions.events import EventBus
+from standfast.sessions.hearing import Hearing, Messages
+from standfast.sessions.roster import Roster, remember
+from standfast.sessions.session import Pairing, Session, State
 
 log = structlog.get_logger(__name__)
 SEND_TIMEOUT_S = 25.0
-_TRAFFIC = frozenset({"message", "receipt", "undecryptable"})
-
-
-class Roster(Protocol):
-    """Remembers over restarts which companies' sessions are wanted, and whose creds are dead."""
-
-    async def wanted(self) -> list[Company]:
-        """Companies whose sessions are to be started."""
-        ...
-
-    async def want(self, company: Company, wanted: bool) -> None:
-        """Remember whether the company's session is wanted."""
-        ...
-
-    async def linked(self, company: Company) -> None:
-        """The company was paired; its session is wanted from now on."""
-        ...
-
-    async def unlinked(self, company: Company) -> None:
-        """WhatsApp said that the device was removed; the session is not wanted and the creds are dead."""
-        ...
-
-    async def check_known(self, company: Company) -> None:
-        """Raises `CompanyUnknown` where the company has no auth state. Changes nothing."""
-        ...
-
-    async def check_pairing(self, company: Company) -> None:
-        """Raises `PairingFailed` where the company is paired and alive. Changes nothing."""
-        ...
-
-    async def prepare_pairing(self, company: Company) -> None:
-        """Make room for a new identity: archives and removes auth state that is dead. Raises as
-        `check_pairing`."""
-        ...
+ASK_TIMEOUT_S = 15.0
 
 
 class SessionPool:
-    """Start, stop, pair, send. It is the engine's listener: it hears what the host tells."""
+    """Start, stop, pair, send. `hearing` is told what hosts tell."""
 
     def __init__(
         self,
         roster: Roster,
         bus: EventBus,
+        messages: Messages,
         backoff: Backoff | None = None,
-        recent: Path | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`recent` is the directory in which it is kept which messages were handed over. `check` is asked before
-        each send and raises where what the send changes could not be stored."""
+        """`check` is asked before each send and raises where what the send changes could not be stored."""
         self._roster = roster
-        self._recent = recent
         self._check = check
-        self._retried_at = 0.0
-        self._bus = bus
         self._driver = SessionDriver(bus, backoff)
         self._sessions: dict[Company, Session] = {}
-        self._takers: dict[str, Callable[[Session, dict[str, Any]], None]] = {
-            "qr": self._take_qr,
-            "pairing_code": self._take_code,
-            "pairing_refused": self._take_refusal,
-            "paired": self._take_paired,
-            "open": self._take_open,
-            "message": self._take_message,
-            "undecryptable": self._take_undecryptable,
-            "error": self._take_error,
-            "closed": self._take_closed,
-        }
+        self.hearing = Hearing(self._sessions, roster, bus, self._driver, messages)
 
     def use_host(self, host: Host) -> None:
         """Name the engine (it needs the pool as its listener, so it comes second)."""
@@ -151,9 +103,7 @@ class SessionPool:
 
     async def logout(self, company: str) -> Session:
         """Unlink the device at WhatsApp; the company must be paired anew afterwards."""
-        session = self._existing(company)
-        if session.state is not State.OPEN:
-            raise _not_open(session)
+        session = self.open_session(company)
         async with session.lock:
             await self._driver.request(session, "session.logout", {}, STOP_TIMEOUT_S)
         return session
@@ -177,16 +127,24 @@ class SessionPool:
             await self._driver.launch(session)
         return session
 
-    async def send_text(self, company: str, jid: str, text: str) -> dict[str, Any]:
-        """Send a text; {"message_id", "jid", "timestamp_s"}. `SessionNotOpen`, `SendFailed`; `JournalUnwritable`
-        where nothing was sent because its keys could not be stored."""
-        session = self._existing(company)
-        if session.state is not State.OPEN:
-            raise _not_open(session)
-        if not text:
-            raise UsageError("the text is empty", next_step="Give a text of at least one character.")
+    async def send(
+        self,
+        company: str,
+        jid: str,
+        content: Mapping[str, Any],
+        message_id: str | None = None,
+        quoted: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Hand a message (Baileys' `AnyMessageContent`) to the open session now; {"message_id", "jid", "timestamp_s",
+        "content"} once it has left. `SessionNotOpen`, `SendFailed`; `JournalUnwritable` where nothing was sent because
+        its keys could not be stored."""
         self._check()
-        params = {"jid": jid, "content": {"text": text}}
+        params: dict[str, Any] = {"jid": jid, "content": content}
+        if message_id is not None:
+            params["message_id"] = message_id
+        if quoted is not None:
+            params["quoted"] = quoted
+        session = self.open_session(company)
         try:
             raw = await self._driver.request(session, "message.send", params, SEND_TIMEOUT_S)
         except (SessionNotOpen, SendFailed, UsageError, JournalUnwritable):
@@ -199,6 +157,30 @@ class SessionPool:
         sent: dict[str, Any] = msgspec.json.decode(raw)
         return sent
 
+    async def ask(
+        self, company: str, method: str, params: Mapping[str, Any], timeout_s: float = ASK_TIMEOUT_S
+    ) -> Any:
+        """The host's answer about an open session; `SessionNotOpen`, or what the host answers with."""
+        raw = await self._driver.request(self.open_session(company), method, dict(params), timeout_s)
+        return msgspec.json.decode(raw)
+
+    def awaited(self, company: str) -> Session:
+        """The company's session, open or on its way to be. Raises `CompanyUnknown`, or `SessionNotOpen` where only
+        somebody's doing would open it."""
+        session = self._existing(company)
+        if session.state is State.OPEN:
+            return session
+        if session.wanted and session.state not in (State.REPLACED, State.LOGGED_OUT):
+            return session
+        raise _not_open(session)
+
+    def open_session(self, company: str) -> Session:
+        """The company's session. Raises `CompanyUnknown`, or `SessionNotOpen` where it is not open just now."""
+        session = self._existing(company)
+        if session.state is not State.OPEN:
+            raise _not_open(session)
+        return session
+
     def lost(self, company: Company, error: StandfastError) -> None:
         """Another owner has the company: its session does not connect again by itself. The gateway tells the host,
         which ends the socket."""
@@ -210,7 +192,7 @@ class SessionPool:
 
     def retry_now(self) -> int:
         """PostgreSQL is back: try at once what waits because of it; how many sessions that is."""
-        self._retried_at = time.monotonic()
+        self.hearing.retried_at = time.monotonic()
         waiting = [one for one in self._sessions.values() if one.timer and one.waits_for_database]
         for session in waiting:
             self._driver.retry(session)
@@ -222,119 +204,9 @@ class SessionPool:
             session.cancel_timer()
         await self._driver.close()
 
-    def release(self) -> None:
-        """Give files back; after the engine has ended, because until then messages are handed over."""
-        for session in self._sessions.values():
-            session.recent.close()
-
-    def host_ready(self) -> None:
-        """Start again what ran when the host was lost."""
-        for session in self._sessions.values():
-            if session.state is State.CLOSED and (session.wanted or session.pairing):
-                session.cancel_timer()
-                self._driver.launch_later(session)
-
-    def host_lost(self, reason: str) -> None:
-        """The host is gone with every socket; the engine starts another."""
-        for session in self._sessions.values():
-            session.cancel_timer()
-            if session.is_active:
-                session.enter(State.CLOSED, f"the Node host ended ({reason}); it restarts by itself")
-                self._driver.tell(session)
-
-    def host_event(self, method: str, params: msgspec.Raw) -> None:
-        """Take a `session.event` notification."""
-        if method != "session.event":
-            return
-        data: dict[str, Any] = msgspec.json.decode(params)
-        session = self._sessions.get(Company(str(data.get("company"))))
-        if session is None or data.get("generation") != session.generation:
-            return
-        kind = str(data.get("kind"))
-        # A socket that is being ended hands over what it had begun to decrypt; its state is settled already.
-        if not session.is_active and kind not in _TRAFFIC:
-            return
-        if _is_double(session, kind, data):
-            return
-        take = self._takers.get(kind)
-        if take is not None:
-            take(session, data)
-        self._bus.publish(Event(session.company, kind, data))
-        if kind == "message":
-            # Only now: a message that is remembered and was not handed over would be lost.
-            session.recent.add((data["message"]["chat"], data["message"]["id"]))
-
-    def _take_qr(self, session: Session, data: dict[str, Any]) -> None:
-        session.prompted(State.QR, str(data["qr"]), float(data.get("ttl_s", 20)))
-        self._driver.tell(session)
-
-    def _take_code(self, session: Session, data: dict[str, Any]) -> None:
-        session.prompted(State.PAIRING, str(data["code"]), float(data.get("ttl_s", 50)))
-        self._driver.tell(session)
-
-    def _take_refusal(self, session: Session, data: dict[str, Any]) -> None:
-        reason = f"WhatsApp refused a pairing code (status {data.get('status')})"
-        self._driver.spawn(self._give_up(session, reason))
-
-    def _take_paired(self, session: Session, data: dict[str, Any]) -> None:
-        session.paired(data.get("jid"), data.get("lid"))
-        session.wanted = True
-        self._driver.spawn(self._remember(session, self._roster.linked(session.company)))
-        self._driver.tell(session)
-
-    def _take_open(self, session: Session, data: dict[str, Any]) -> None:
-        session.opened(data.get("jid"), data.get("lid"))
-        self._driver.tell(session)
-
-    def _take_message(self, session: Session, data: dict[str, Any]) -> None:
-        session.received(from_me=bool(data["message"].get("from_me", False)))
-
-    def _take_undecryptable(self, session: Session, _data: dict[str, Any]) -> None:
-        session.undecryptable += 1
-
-    def _take_error(self, session: Session, data: dict[str, Any]) -> None:
-        error = from_wire(data.get("error") or {"message": data.get("message")})
-        if error.retryable:
-            session.hindered(error)
-        else:
-            self._driver.refuse(session, error)
-
-    def _take_closed(self, session: Session, data: dict[str, Any]) -> None:
-        status = int(data.get("status") or 0)
-        reason = str(data.get("reason") or "closed")
-        follow = session.closed(status, reason, steady_s=self._driver.backoff.steady_s)
-        if follow is Next.RESTART:
-            self._driver.relaunch(session)
-        elif follow is Next.RECONNECT:
-            self._reconnect(session)
-        else:
-            session.pairing = None
-        if session.state is State.LOGGED_OUT:
-            session.wanted = False
-            self._driver.spawn(self._remember(session, self._roster.unlinked(session.company)))
-        self._driver.tell(session)
-
-    def _reconnect(self, session: Session) -> None:
-        # An attempt that was under way when PostgreSQL came back must not wait for the next one's turn.
-        if session.waits_for_database and session.launched_at < self._retried_at:
-            self._driver.retry(session)
-        else:
-            self._driver.reconnect_later(session)
-
-    async def _give_up(self, session: Session, reason: str) -> None:
-        async with session.lock:
-            await self._driver.end(session, reason, "Wait some minutes, or pair by QR.")
-
     async def _want(self, session: Session, wanted: bool) -> None:
         session.wanted = wanted
-        await self._remember(session, self._roster.want(session.company, wanted))
-
-    async def _remember(self, session: Session, note: Coroutine[Any, Any, None]) -> None:
-        try:
-            await note
-        except StandfastError as error:
-            # The session itself does not depend on its row; it only decides what a restart starts.
-            log.warning("the roster was not written", company=session.company, code=error.code)
+        await remember(session.company, self._roster.want(session.company, wanted))
 
     async def _check_pairing(self, session: Session) -> None:
         try:
@@ -353,8 +225,7 @@ class SessionPool:
     def _known(self, company: Company) -> Session:
         session = self._sessions.get(company)
         if session is None:
-            file = self._recent / company if self._recent else None
-            session = self._sessions[company] = Session(company, recent=RecentMessages(file))
+            session = self._sessions[company] = Session(company)
         return session
 
     def _existing(self, company: str) -> Session:
@@ -362,13 +233,6 @@ class SessionPool:
         if session is None:
             raise CompanyUnknown(f"there is no session of company {company!r}")
         return session
-
-
-def _is_double(session: Session, kind: str, data: dict[str, Any]) -> bool:
-    """Whether this is a message that was handed over already, or the failure to decrypt its copy."""
-    if kind == "message":
-        return (data["message"]["chat"], data["message"]["id"]) in session.recent
-    return kind == "undecryptable" and (data["chat"], data["message_id"]) in session.recent
 
 
 def _not_open(session: Session) -> SessionNotOpen:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, GraceExpired, StandfastError
-from standfast.sessions.recent import RecentMessages
 
 RESTART_REQUIRED = 515
 LOGGED_OUT = 401
@@ -80,7 +79,6 @@ class Session:
     messages_received: int = 0
     undecryptable: int = 0
     last_message_at: float | None = None
-    recent: RecentMessages = field(default_factory=RecentMessages, repr=False)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     state_dir: AbsolutePath = Field(default_factory=_default_state_dir, alias="STANDFAST_STATE_DIR")
     bridge_dir: AbsolutePath | None = Field(None, alias="STANDFAST_BRIDGE_DIR")
     node_binary: str | None = Field(None, alias="NODE_BINARY")
+    new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
+    messages_kept_days: float = Field(7.0, alias="STANDFAST_MESSAGES_KEPT_DAYS", gt=0, le=3_650)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="STANDFAST_LOG")
 
     _sources: Mapping[str, Source] | None = PrivateAttr(None)
