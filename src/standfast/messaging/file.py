@@ -5,6 +5,7 @@ Invariant: the file has mode 0600 in a directory of mode 0700; what cannot be re
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -72,9 +73,17 @@ class MessageFile:
         result: T = await self._commits.run(step)
         return result
 
-    def write_later(self, step: Callable[[sqlite3.Connection], object]) -> None:
-        """The same for what is true whether or not it is written down; failures are logged."""
-        self._commits.run(step).add_done_callback(_log_failure)
+    def write_later(
+        self, step: Callable[[sqlite3.Connection], object], written: Callable[[], None] = lambda: None
+    ) -> None:
+        """The same for what is true whether or not it is written down; failures are logged. `written` is called at the
+        end, also of a failure."""
+
+        def ended(write: asyncio.Future[object]) -> None:
+            _log_failure(write)
+            written()
+
+        self._commits.run(step).add_done_callback(ended)
 
     def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of what is committed. `JournalUnwritable` where the file cannot be read."""

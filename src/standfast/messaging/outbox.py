@@ -8,10 +8,8 @@ chat nothing is handed over while an earlier message may still have to be.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +27,7 @@ from standfast.errors import (
     StandfastError,
     UsageError,
 )
+from standfast.messaging.lines import Item, Lane, Line
 from standfast.messaging.outgoing import STATES, Body, Outgoing, OutgoingTable, State
 from standfast.messaging.rate import WINDOW_S, NewChatLimit, NewChats
 from standfast.sessions.events import Event, EventBus
@@ -62,37 +61,6 @@ class Prepared:
 Prepare = Callable[[Outgoing], Awaitable[Prepared]]
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    number: int
-    message_id: str
-    chat: bytes
-    expires_at: float
-    attempts: int = 0
-    left_at: float | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One chat's messages that are to be handed over, in order."""
-
-    items: deque[_Item] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
-    under_way: _Item | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Line:
-    """One company's lanes, and what has left and is not confirmed."""
-
-    company: Company
-    slots: asyncio.Semaphore
-    new_chats: NewChats
-    lanes: dict[bytes, _Lane] = field(default_factory=dict)
-    unconfirmed: dict[str, _Item] = field(default_factory=dict)
-    is_open: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Outbox:
     """`start()` goes on with what was not confirmed; `accept` is durable when it returns."""
 
@@ -111,7 +79,7 @@ class Outbox:
         self._prepare = prepare
         self._options = options or OutboxOptions()
         self._clock = clock
-        self._lines: dict[Company, _Line] = {}
+        self._lines: dict[Company, Line] = {}
         self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[State, dict[str, Any] | None]]]] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._watch: asyncio.Task[None] | None = None
@@ -120,7 +88,7 @@ class Outbox:
         """Listen to sessions, and queue what an earlier run has not brought to WhatsApp."""
         self._unsubscribe = self._bus.subscribe(self.take)
         for number, company, message_id, chat, expires_at, _ in self._table.unfinished():
-            self._enqueue(self._line(Company(company)), _Item(number, message_id, chat, expires_at))
+            self._enqueue(self._line(Company(company)), Item(number, message_id, chat, expires_at))
         self._watch = asyncio.create_task(self._watch_confirmations(), name="outbox")
 
     async def stop(self) -> None:
@@ -156,7 +124,7 @@ class Outbox:
             assert known is not None
             return known
         chat = self._table.tag(session.company, jid)
-        self._enqueue(self._line(session.company), _Item(added.number, message_id, chat, expires_at))
+        self._enqueue(self._line(session.company), Item(added.number, message_id, chat, expires_at))
         return added
 
     def get(self, company: str, message_id: str) -> Outgoing | None:
@@ -198,10 +166,7 @@ class Outbox:
 
     def waiting(self) -> dict[str, int]:
         """How many messages are not confirmed yet, by company."""
-        return {
-            company: sum(len(lane.items) for lane in line.lanes.values()) + len(line.unconfirmed)
-            for company, line in self._lines.items()
-        }
+        return {company: line.waiting for company, line in self._lines.items()}
 
     def take(self, event: Event) -> None:
         """Hear what becomes of sessions and messages."""
@@ -216,7 +181,7 @@ class Outbox:
             line.is_open.clear()
         elif not line.is_open.is_set():
             # Before anything new is handed over: what left over the former connection may have been lost with it.
-            self._again(line, line.unconfirmed.values())
+            self._again(line, list(line.unconfirmed.values()))
             line.is_open.set()
 
     def _receipt(self, company: str, data: dict[str, Any]) -> None:
@@ -226,47 +191,39 @@ class Outbox:
             return
         message_id = str(data["message_id"])
         if line is not None:
-            item = line.unconfirmed.pop(message_id, None)
-            if item is not None and (lane := line.lanes.get(item.chat)) is not None and item in lane.items:
-                lane.items.remove(item)  # confirmed late, when it was already to be sent again
+            line.confirmed(message_id)
         error = data.get("error")
         if state is State.FAILED and error is None:
             error = SendFailed("WhatsApp refused the message").as_wire()
         self._table.advance(company, message_id, state, error)
         self._settle(company, message_id, state, error)
 
-    def _line(self, company: Company) -> _Line:
+    def _line(self, company: Company) -> Line:
         line = self._lines.get(company)
         if line is None:
             options = self._options
             begun = self._table.begun_since(company, self._clock() - WINDOW_S)
             new_chats = NewChats(options.limit.of(company), begun, self._clock)
-            line = self._lines[company] = _Line(company, asyncio.Semaphore(options.at_once), new_chats)
+            line = self._lines[company] = Line(company, asyncio.Semaphore(options.at_once), new_chats)
             session = self._pool.session(company)
             if session is not None and session.state is SessionState.OPEN:
                 line.is_open.set()
         return line
 
-    def _enqueue(self, line: _Line, item: _Item) -> None:
-        lane = line.lanes.setdefault(item.chat, _Lane())
+    def _enqueue(self, line: Line, item: Item) -> None:
+        lane = line.lanes.setdefault(item.chat, Lane())
         lane.items.append(item)
         self._go(line, item.chat, lane)
 
-    def _again(self, line: _Line, items: Iterable[_Item]) -> None:
-        """Put what left, and was not confirmed, before everything else in its chat."""
-        for item in sorted(items, key=lambda one: one.number, reverse=True):
-            lane = line.lanes.setdefault(item.chat, _Lane())
-            if item not in lane.items:
-                lane.items.appendleft(item)
-            item.left_at = None
-            self._go(line, item.chat, lane)
-        line.unconfirmed.clear()
+    def _again(self, line: Line, items: Iterable[Item]) -> None:
+        for chat in line.put_first(items):
+            self._go(line, chat, line.lanes[chat])
 
-    def _go(self, line: _Line, chat: bytes, lane: _Lane) -> None:
+    def _go(self, line: Line, chat: bytes, lane: Lane) -> None:
         if lane.task is None:
             lane.task = asyncio.get_running_loop().create_task(self._serve(line, chat, lane))
 
-    async def _serve(self, line: _Line, chat: bytes, lane: _Lane) -> None:
+    async def _serve(self, line: Line, chat: bytes, lane: Lane) -> None:
         while lane.items:
             item = lane.items[0]
             delay_s = await self._attempt(line, lane, item)
@@ -276,13 +233,13 @@ class Outbox:
         if line.lanes.get(chat) is lane:
             del line.lanes[chat]
 
-    async def _attempt(self, line: _Line, lane: _Lane, item: _Item) -> float:
+    async def _attempt(self, line: Line, lane: Lane, item: Item) -> float:
         """Try to hand over the lane's first message; in how many seconds to look at the lane again."""
         try:
             async with asyncio.timeout(max(0.0, item.expires_at - self._clock())):
                 await self._may_go(line, item)
         except TimeoutError:
-            self._drop(lane, item)
+            lane.drop(item)
             self._fail(line.company, item, SendFailed("it could not be sent within its lifetime"))
             return 0.0
         if lane.items and lane.items[0] is not item:
@@ -296,17 +253,18 @@ class Outbox:
                 return self._failed(line, lane, item, _known(error))
             finally:
                 lane.under_way = None
-        self._drop(lane, item)
+        lane.drop(item)
         return 0.0
 
-    async def _may_go(self, line: _Line, item: _Item) -> None:
+    async def _may_go(self, line: Line, item: Item) -> None:
         await line.is_open.wait()
-        if not self._table.is_met(line.company, item.chat):
+        if item.chat not in line.begun and not self._table.is_met(line.company, item.chat):
             await line.new_chats.begin()
+            line.begun.add(item.chat)
             self._table.meet(line.company, item.chat)
             await line.is_open.wait()
 
-    async def _hand_over(self, line: _Line, item: _Item) -> None:
+    async def _hand_over(self, line: Line, item: Item) -> None:
         message = self._table.numbered(item.number)
         if message is None or message.state >= State.SENT:
             return
@@ -317,21 +275,23 @@ class Outbox:
             line.company, message.jid, prepared.content, item.message_id, prepared.quoted
         )
         item.left_at = asyncio.get_running_loop().time()
+        if not item.is_confirmed:  # the session may have been opened anew meanwhile
+            line.unconfirmed[item.message_id] = item
         self._table.left(item.number, line.company, item.message_id, _content(answer))
 
-    def _failed(self, line: _Line, lane: _Lane, item: _Item, error: StandfastError) -> float:
+    def _failed(self, line: Line, lane: Lane, item: Item, error: StandfastError) -> float:
         if isinstance(error, SessionNotOpen | ServiceUnavailable):
             return 0.2 if line.is_open.is_set() else 0.0
         if not isinstance(error, JournalUnwritable):
             item.attempts += 1
         self._table.tried(item.number, line.company, item.message_id, error.as_wire())
         if isinstance(error, UsageError) or item.attempts >= self._options.attempts:
-            self._drop(lane, item)
+            lane.drop(item)
             self._fail(line.company, item, error)
             return 0.0
         return min(self._options.retry_cap_s, self._options.retry_base_s * 2.0 ** max(0, item.attempts - 1))
 
-    def _fail(self, company: str, item: _Item, error: StandfastError) -> None:
+    def _fail(self, company: str, item: Item, error: StandfastError) -> None:
         data = {
             "company": company,
             "kind": "receipt",
@@ -371,14 +331,7 @@ class Outbox:
                 ]
                 if late and line.is_open.is_set():
                     log.warning("messages were not confirmed in time", company=line.company, count=len(late))
-                    kept = {name: one for name, one in line.unconfirmed.items() if one not in late}
                     self._again(line, late)
-                    line.unconfirmed.update(kept)
-
-    @staticmethod
-    def _drop(lane: _Lane, item: _Item) -> None:
-        with contextlib.suppress(ValueError):
-            lane.items.remove(item)
 
 
 def _known(error: Exception) -> StandfastError:

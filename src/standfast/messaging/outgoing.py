@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,8 +32,20 @@ class State(IntEnum):
     def word(self) -> str:
         return self.name.lower()
 
+    def yields_to(self, later: State) -> bool:
+        """Whether `later` is news: states only advance, and what WhatsApp has confirmed does not fail any more."""
+        return self < later and (self < State.SENT or later < State.FAILED)
+
 
 STATES = {state.word: state for state in State}
+
+
+class Note(NamedTuple):
+    """A state that is being written down, since `at`."""
+
+    state: State
+    error: dict[str, Any] | None
+    at: float
 
 
 class Body(msgspec.Struct):
@@ -57,6 +69,12 @@ class Outgoing(msgspec.Struct, frozen=True):
     expires_at: float
     attempts: int
     error: dict[str, Any] | None = None
+
+    def with_note(self, note: Note | None) -> Outgoing:
+        """As it stands with what is being written down."""
+        if note is None or not self.state.yields_to(note.state):
+            return self
+        return msgspec.structs.replace(self, state=note.state, error=note.error, changed_at=note.at)
 
     def as_wire(self) -> dict[str, Any]:
         """The JSON form."""
@@ -88,11 +106,12 @@ _ADVANCE = (
 
 
 class OutgoingTable:
-    """Reads and writes messages; decides nothing."""
+    """Reads and writes messages; decides nothing. What was noted is read at once, written or not."""
 
     def __init__(self, file: MessageFile, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._clock = clock
+        self._noted: dict[tuple[str, str], Note] = {}
 
     def tag(self, company: str, jid: str) -> bytes:
         """The chat's name in the file."""
@@ -165,7 +184,9 @@ class OutgoingTable:
         """Note a later state; an earlier one than is known changes nothing."""
         sealed = self._sealed_error(company, message_id, error)
         values = (int(state), self._clock(), sealed, company, message_id, int(state), int(state))
-        self._file.write_later(lambda connection: connection.execute(_ADVANCE, values))
+        self._note(
+            (company, message_id), state, error, lambda connection: connection.execute(_ADVANCE, values)
+        )
 
     def left(self, number: int, company: str, message_id: str, content: bytes | None) -> None:
         """It has left, as `content` (WhatsApp's protocol buffer)."""
@@ -181,7 +202,7 @@ class OutgoingTable:
                 (at, sealed, number),
             )
 
-        self._file.write_later(step)
+        self._note((company, message_id), State.SENDING, None, step)
 
     def tried(self, number: int, company: str, message_id: str, error: dict[str, Any]) -> None:
         """It could not be sent, for now."""
@@ -262,7 +283,28 @@ class OutgoingTable:
             expires_at,
             attempts,
             why,
+        ).with_note(self._noted.get((company, message_id)))
+
+    def _note(
+        self,
+        key: tuple[str, str],
+        state: State,
+        error: dict[str, Any] | None,
+        step: Callable[[sqlite3.Connection], object],
+    ) -> None:
+        former = self._noted.get(key)
+        note = (
+            former
+            if former is not None and not former.state.yields_to(state)
+            else Note(state, error, self._clock())
         )
+        self._noted[key] = note
+
+        def written() -> None:
+            if self._noted.get(key) is note:
+                del self._noted[key]
+
+        self._file.write_later(step, written)
 
     def _sealed_error(self, company: str, message_id: str, error: dict[str, Any] | None) -> bytes | None:
         if error is None:
