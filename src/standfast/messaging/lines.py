@@ -72,7 +72,7 @@ class Line:
         return chats
 
     def confirmed(self, message_id: str) -> None:
-        """WhatsApp has the message. Where it is to be sent again, its turn comes and finds that there is nothing to do."""
+        """WhatsApp has the message. Where it is to be sent again, its turn finds nothing to do."""
         item = self.unconfirmed.pop(message_id, None)
         if item is not None:
             item.is_confirmed = True
