@@ -36,6 +36,7 @@ END_TIMEOUT_S = 5.0
 _STANDFAST = (sys.executable, "-m", "standfast")
 # Takes the terminal at stdin as its own, so that Ctrl-C typed there is a signal, then becomes the program.
 _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+_INHERITED = ("PATH", "LANG", "TMPDIR", "PYTHONPATH")
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -134,7 +135,7 @@ class Home:
         self.directory = directory
         self.state = StateDirectory(directory / "s")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")},
+            **{name: value for name, value in os.environ.items() if name in _INHERITED},
             "HOME": str(directory),
             "TERM": "xterm-256color",
             "STANDFAST_STATE_DIR": str(self.state.path),
