@@ -38,7 +38,7 @@ async def watch(state_dir: Path) -> LiveView:
 
     async with Service(settings, ServiceOptions(with_simulator=True)) as service:
         assert service.simulator is not None
-        demo = Demo(service.pool, service.bus, service.simulator)
+        demo = Demo(service.pool, service.messenger, service.bus, service.simulator)
         unsubscribe = service.bus.subscribe(take)
         await demo.start()
         try:
