@@ -5,12 +5,10 @@ Draws what the service's status says; decides nothing. Invariant: a QR is drawn 
 
 from __future__ import annotations
 
-import io
 import time
 from collections import deque
 from typing import Any
 
-import segno
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -21,6 +19,7 @@ from standfast.cli.output import duration
 from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.sessions.events import Event
 from standfast.sessions.phone import masked
+from standfast.sessions.qr import TERMINAL_STYLE, qr_lines
 
 STATE_STYLES = {
     "open": "green",
@@ -40,13 +39,6 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _CONVERSATION_LINES = 8
 _ALERT_LINES = 3
 _LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
-
-
-def qr_lines(text: str) -> list[str]:
-    """The QR of `text` in half blocks, one string a terminal line."""
-    out = io.StringIO()
-    segno.make(text, error="l", micro=False).terminal(out, border=2, compact=True)
-    return out.getvalue().splitlines()
 
 
 class Traffic:
@@ -141,7 +133,7 @@ class LiveView:
             )
             return
         yield Text(f" Scan with WhatsApp > Linked devices: {company} ({left} s)", style="bold cyan")
-        yield Text("\n".join(lines), no_wrap=True)
+        yield Text("\n".join(lines), style=TERMINAL_STYLE, no_wrap=True)
 
     def _head(self) -> RenderableType:
         head = Table.grid(expand=True)

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import segno
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from standfast.cli.context import current_settings, run_async
-from standfast.cli.live import STATE_STYLES, qr_lines
+from standfast.cli.live import STATE_STYLES
 from standfast.cli.output import JsonOption, duration, print_json, size
 from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.errors import PairingFailed, UsageError
 from standfast.service.client import connect
 from standfast.sessions.events import Event
 from standfast.sessions.phone import masked
+from standfast.sessions.qr import TERMINAL_STYLE, qr_lines, qr_png
 
 PAIRING_TIMEOUT_S = 240.0
 _LEASE_STYLES = {"held": "green", "unclaimed": "yellow", "fenced": "red"}
@@ -200,7 +200,8 @@ def _show_pairing(console: Console, event: Event, png: Path | None) -> bool:
     """Show one event of a pairing; whether it is done."""
     data = event.data
     if event.kind == "qr":
-        console.print(Text("\n".join(qr_lines(data["qr"])), no_wrap=True), crop=False, soft_wrap=True)
+        shown = Text("\n".join(qr_lines(data["qr"])), style=TERMINAL_STYLE, no_wrap=True)
+        console.print(shown, crop=False, soft_wrap=True)
         if png is not None:
             _write_png(str(data["qr"]), png)
         console.print(f"Scan it with WhatsApp > Linked devices within {data.get('ttl_s', 20):g} s.")
@@ -219,9 +220,9 @@ def _show_pairing(console: Console, event: Event, png: Path | None) -> bool:
 
 def _write_png(qr: str, path: Path) -> None:
     try:
-        segno.make(qr, error="l", micro=False).save(str(path), scale=6, border=4)
+        path.write_bytes(qr_png(qr))
         path.chmod(0o600)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UsageError(
             f"cannot write the QR to {path}: {error}", next_step="Name a writable .png file."
         ) from error
