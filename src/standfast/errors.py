@@ -199,6 +199,15 @@ class Conflict(StandfastError):
     default_next_step = "Choose another name, or look at what has it."
 
 
+class TargetFailed(StandfastError):
+    """An address outside, a webhook's or that of a file, did not answer as it should."""
+
+    code = "target_failed"
+    exit_code = 20
+    retryable = True
+    default_next_step = "Check the URL and what runs behind it."
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -220,6 +229,8 @@ BY_CODE: dict[str, type[StandfastError]] = {
         SendFailed,
         GraceExpired,
         JournalUnwritable,
+        Conflict,
+        TargetFailed,
     )
 }
 

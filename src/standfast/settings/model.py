@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     node_binary: str | None = Field(None, alias="NODE_BINARY")
     new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
     messages_kept_days: float = Field(7.0, alias="STANDFAST_MESSAGES_KEPT_DAYS", gt=0, le=3_650)
+    allow_private_urls: str | None = Field(None, alias="STANDFAST_ALLOW_PRIVATE_URLS")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="STANDFAST_LOG")
 
     _sources: Mapping[str, Source] | None = PrivateAttr(None)
