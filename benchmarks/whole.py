@@ -36,6 +36,7 @@ async def serve(options: dict[str, Any]) -> None:
         state_dir=Path(options["state_dir"]),
         database_url=SecretStr(options["conninfo"]),
         log_level="error",
+        http="off",
     )
     service = Service(settings, ServiceOptions(host_environment=options["host"]))
     service.bus.subscribe(_heard)

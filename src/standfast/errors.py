@@ -208,6 +208,43 @@ class TargetFailed(StandfastError):
     default_next_step = "Check the URL and what runs behind it."
 
 
+class NotFound(StandfastError):
+    """What was named does not exist: a message, a token, a path."""
+
+    code = "not_found"
+    exit_code = 24
+    default_next_step = "Check the name or id."
+
+
+class Unauthorized(StandfastError):
+    """No token, or one that is not known, was revoked or has expired."""
+
+    code = "unauthorized"
+    exit_code = 21
+    default_next_step = (
+        "Send 'Authorization: Bearer TOKEN'; 'standfast tokens create' makes one, 'tokens list' shows them."
+    )
+
+
+class Forbidden(StandfastError):
+    """The token, or the place where the request comes from, does not allow it."""
+
+    code = "forbidden"
+    exit_code = 22
+    default_next_step = (
+        "Use a token with the scope and the company; 'standfast tokens list' shows what each may do."
+    )
+
+
+class TooManyRequests(StandfastError):
+    """Asked for too often; nothing was done."""
+
+    code = "too_many_requests"
+    exit_code = 23
+    retryable = True
+    default_next_step = "Wait a minute, then try again."
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -231,6 +268,10 @@ BY_CODE: dict[str, type[StandfastError]] = {
         JournalUnwritable,
         Conflict,
         TargetFailed,
+        NotFound,
+        Unauthorized,
+        Forbidden,
+        TooManyRequests,
     )
 }
 

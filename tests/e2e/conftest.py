@@ -191,7 +191,8 @@ def make_line(state_dir: Path, simulator: Simulator, database: DatabaseOptions, 
     """A line that has not been started."""
     options = ServiceOptions(host_environment=simulator.host_environment(), backoff=QUICK)
     dsn = SecretStr(database.to_conninfo())
-    return Line(Settings(state_dir=state_dir, database_url=dsn, **settings), simulator, options)
+    given = {"http": "off", **settings}
+    return Line(Settings(state_dir=state_dir, database_url=dsn, **given), simulator, options)
 
 
 @pytest.fixture

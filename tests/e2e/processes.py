@@ -139,6 +139,7 @@ class Home:
             "HOME": str(directory),
             "TERM": "xterm-256color",
             "STANDFAST_STATE_DIR": str(self.state.path),
+            "STANDFAST_HTTP_PORT": "0",
             **environment,
         }
         self._outputs = 0

@@ -58,7 +58,8 @@ def services(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> list[Serv
 
 @pytest.fixture
 def settings(state_dir: Path, database_options: DatabaseOptions) -> Settings:
-    return Settings(state_dir=state_dir, database_url=SecretStr(database_options.to_conninfo()))
+    dsn = SecretStr(database_options.to_conninfo())
+    return Settings(state_dir=state_dir, database_url=dsn, http_port=0)
 
 
 @contextlib.asynccontextmanager

@@ -26,6 +26,7 @@ QUICK_SETTINGS: dict[str, Any] = {
     "postgres_statement_timeout_ms": 1500,
     "lease_ttl_ms": 5000,
     "node_name": "one",
+    "http": "off",
 }
 
 

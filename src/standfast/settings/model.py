@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
     messages_kept_days: float = Field(7.0, alias="STANDFAST_MESSAGES_KEPT_DAYS", gt=0, le=3_650)
     allow_private_urls: str | None = Field(None, alias="STANDFAST_ALLOW_PRIVATE_URLS")
+    http: Literal["on", "off"] = Field("on", alias="STANDFAST_HTTP")
+    http_host: str = Field("127.0.0.1", alias="STANDFAST_HTTP_HOST", min_length=1, max_length=253)
+    http_port: int = Field(3003, alias="STANDFAST_HTTP_PORT", ge=0, le=65_535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="STANDFAST_LOG")
 
     _sources: Mapping[str, Source] | None = PrivateAttr(None)
@@ -169,9 +172,16 @@ class Settings(BaseSettings):
         """These settings with a state directory and an embedded database of their own, whatever server is
         named: what happens in the simulator must never reach a real company."""
         update = {**dict.fromkeys(_SERVER_FIELDS), "state_dir": self.state_dir / "simulator"}
+        if 0 < self.http_port < 65_535:
+            update["http_port"] = self.http_port + 1  # the real service's is left free
         apart = self.model_copy(update=update)
         apart._always_embedded = True  # noqa: SLF001 - its own copy
         return apart
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether these are the settings of a service with the simulator."""
+        return self._always_embedded
 
     @property
     def sources(self) -> Mapping[str, Source]:
