@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from standfast.errors import StandfastError
-    from standfast.service.client import Client, Sent, connect
+    from standfast.service.client import Client, connect
+    from standfast.service.records import Sent, Session, Status
     from standfast.service.service import Service, ServiceOptions
     from standfast.sessions.events import Event, Message
     from standfast.settings import Settings, load_settings
@@ -24,8 +25,10 @@ __all__ = [
     "Sent",
     "Service",
     "ServiceOptions",
+    "Session",
     "Settings",
     "StandfastError",
+    "Status",
     "connect",
     "load_settings",
 ]
@@ -35,11 +38,13 @@ _HOMES = {
     "Client": "service.client",
     "Event": "sessions.events",
     "Message": "sessions.events",
-    "Sent": "service.client",
+    "Sent": "service.records",
     "Service": "service.service",
     "ServiceOptions": "service.service",
+    "Session": "service.records",
     "Settings": "settings",
     "StandfastError": "errors",
+    "Status": "service.records",
     "connect": "service.client",
     "load_settings": "settings",
 }

@@ -238,7 +238,8 @@ async def _chat_until_killed(
         ]
         await process.until(lambda: min(map(len, accepted.values())) > 10, "a chat")
         # The host first: what it has handed to a service that dies unread nobody hands over again.
-        host = (await client.status())["host"]["pid"]
+        host = (await client.status()).host.pid
+        assert host is not None
         os.kill(host, signal.SIGKILL)
         await until(lambda: not psutil.pid_exists(host) or _is_dead(host), "the end of the host")
         await asyncio.sleep(0.2)

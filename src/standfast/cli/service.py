@@ -6,8 +6,8 @@ Thin: everything is decided in the service.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,7 +64,7 @@ def up(
 
 def status(as_json: JsonOption = False) -> None:
     """Show the running service, its database and its sessions."""
-    answer = run_async(_asked(lambda client: client.status()))
+    answer = run_async(_asked(lambda client: client.status())).document
     if as_json:
         return print_json(answer)
     console = Console()
@@ -121,7 +121,7 @@ def _print_companies(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def sessions(as_json: JsonOption = False) -> None:
     """List every session with its state."""
-    rows = run_async(_asked(lambda client: client.sessions()))
+    rows = [msgspec.to_builtins(one) for one in run_async(_asked(lambda client: client.sessions()))]
     if as_json:
         print_json(rows)
     else:
@@ -167,31 +167,23 @@ def _command(verb: str) -> Any:
     def run(company: CompanyArgument) -> None:
         literal: Literal["start", "stop", "restart", "logout"] = verb  # type: ignore[assignment]
         session = run_async(_asked(lambda client: client.command(literal, company)))
-        why = f" ({session['reason']})" if session.get("reason") else ""
-        typer.echo(f"{company}: {session['state']}{why}")
+        why = f" ({session.reason})" if session.reason else ""
+        typer.echo(f"{company}: {session.state}{why}")
 
     return run
 
 
 async def _pair(company: str, phone: str | None, png: Path | None) -> None:
     console, deadline = Console(), time.monotonic() + PAIRING_TIMEOUT_S
-    async with connect() as client, contextlib.aclosing(client.events(company)) as events:
-        watching = asyncio.ensure_future(anext(events))
-        try:
-            # The watcher's first step is to subscribe, and requests go out in order: no event falls between.
-            await asyncio.sleep(0)
-            await client.pair(company, "code" if phone else "qr", phone)
-            while not _show_pairing(console, await _before(deadline, watching, company), png):
-                watching = asyncio.ensure_future(anext(events))
-        finally:
-            # Only a generator in which nobody waits can be closed.
-            watching.cancel()
-            await asyncio.wait({watching})
+    async with connect() as client, client.events(company) as events:
+        await client.pair(company, "code" if phone else "qr", phone)
+        while not _show_pairing(console, await _before(deadline, events, company), png):
+            pass
 
 
-async def _before(deadline: float, watching: asyncio.Future[Event], company: str) -> Event:
+async def _before(deadline: float, events: AsyncIterator[Event], company: str) -> Event:
     try:
-        return await asyncio.wait_for(watching, deadline - time.monotonic())
+        return await asyncio.wait_for(anext(events), deadline - time.monotonic())
     except TimeoutError:
         raise PairingFailed(f"{company} was not paired within {PAIRING_TIMEOUT_S:g} s") from None
 

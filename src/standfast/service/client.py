@@ -5,56 +5,43 @@ Invariant: every call ends within its deadline, and a lost connection raises; it
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from standfast.errors import SendFailed, ServiceUnavailable, StateDirectoryError, from_wire
-from standfast.sessions.events import Event, Message
-from standfast.sessions.wire import PROTOCOL_VERSION, Connection
+from standfast.errors import CompanyUnknown, SendFailed, from_wire
+from standfast.service.link import Link
+from standfast.service.records import DeliveryState, ExportedFolder, Sent, Session, Status
+from standfast.service.streams import (
+    CALL_TIMEOUT_S,
+    EventStream,
+    LiveEvents,
+    LoggedEvents,
+    logged_event,
+    message_of,
+)
+from standfast.sessions.events import Message
 from standfast.settings import load_settings
-from standfast.state_dir import StateDirectory
 
-CALL_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
 SEND_WAIT_S = 30.0
-EVENTS_KEPT = 10_000
-
-
-class Sent(msgspec.Struct):
-    """A message that was accepted; times in seconds since 1970. `state`: queued, sending, sent, delivered, read, played
-    or failed, `error` why."""
-
-    company: str
-    message_id: str
-    jid: str
-    content: dict[str, Any]
-    state: str
-    at: float
-    changed_at: float
-    expires_at: float
-    attempts: int
-    error: dict[str, Any] | None = None
+T = TypeVar("T")
 
 
 class Client:
-    """Made by `connect()`. All calls raise `ServiceUnavailable` where the service is gone, and otherwise the
-    error that the service gave, as its class in `standfast.errors`."""
+    """Made by `connect()`. Calls raise `ServiceUnavailable` where the service is gone, and the next call connects
+    again; otherwise they raise the error that the service gave, as its class in `standfast.errors`."""
 
-    def __init__(self) -> None:
-        self._connection: Connection | None = None
-        self._queues: list[tuple[str | None, asyncio.Queue[Event | None]]] = []
-        self._subscribed = False
+    def __init__(self, socket: Path) -> None:
+        self._link = Link(socket)
 
     async def send(
         self,
         company: str,
         to: str,
-        content: str | dict[str, Any],
+        content: str | Mapping[str, Any],
         *,
         idempotency_key: str | None = None,
         wait_s: float = SEND_WAIT_S,
@@ -66,77 +53,111 @@ class Client:
         params["content"] = {"type": "text", "text": content} if isinstance(content, str) else content
         if idempotency_key is not None:
             params["idempotency_key"] = idempotency_key
-        sent = msgspec.json.decode(
-            await self._call("messages.send", params, CALL_TIMEOUT_S + wait_s), type=Sent
-        )
+        sent = await self._typed(Sent, "messages.send", params, CALL_TIMEOUT_S + wait_s)
         if sent.state == "failed":
             raise from_wire(sent.error or {"code": SendFailed.code, "message": "the message was not sent"})
         return sent
 
-    async def sessions(self) -> list[dict[str, Any]]:
-        """Every session with its state; see docs/protocol.md."""
-        sessions: list[dict[str, Any]] = msgspec.json.decode(await self._call("sessions.list", {}))
-        return sessions
+    async def message(self, company: str, message_id: str) -> Sent | None:
+        """A message that was sent, as it stands now; None where the service does not keep it (any more)."""
+        params = {"company": company, "message_id": message_id}
+        found = await self._document("messages.get", params)
+        return None if found is None else msgspec.convert(found, Sent)
 
-    async def status(self) -> dict[str, Any]:
-        """Service, database, gateway and sessions."""
-        status: dict[str, Any] = msgspec.json.decode(await self._call("status", {}))
-        return status
+    async def sent(
+        self, company: str, *, to: str | None = None, state: DeliveryState | None = None, limit: int = 50
+    ) -> list[Sent]:
+        """Messages that were to be sent, newest first, at most `limit` (500 or fewer)."""
+        params = {"company": company, "to": to, "state": state, "limit": limit}
+        return await self._typed(list[Sent], "messages.sent", params)
+
+    async def received(
+        self, company: str, chat: str | None = None, *, before: int | None = None, limit: int = 50
+    ) -> list[Message]:
+        """Messages that came in, newest first, at most `limit` (500 or fewer), of one chat (a phone number or JID) or
+        of all; `before` is the `number` of the oldest one that is known."""
+        params = {"company": company, "chat": chat, "limit": limit}
+        found = await self._document(
+            "messages.received", params if before is None else {**params, "before": before}
+        )
+        return [message_of(logged_event(one)) for one in found]
+
+    async def sessions(self) -> list[Session]:
+        """Every session with its state."""
+        return await self._typed(list[Session], "sessions.list", {})
+
+    async def session(self, company: str) -> Session:
+        """One company's session; `CompanyUnknown` where it has none."""
+        for one in await self.sessions():
+            if one.company == company:
+                return one
+        raise CompanyUnknown(f"there is no session of company {company!r}")
+
+    async def status(self) -> Status:
+        """Service, database, host and sessions."""
+        document = await self._document("status", {})
+        return msgspec.structs.replace(msgspec.convert(document, Status), document=document)
 
     async def pair(self, company: str, by: Literal["qr", "code"] = "qr", phone: str | None = None) -> None:
-        """Begin pairing; the QR or the code comes as an event (`events`)."""
+        """Begin pairing; the QR or the code comes as an event: enter `events(company)` before."""
         params = {"company": company, "by": by}
         await self._call("sessions.pair", params if phone is None else {**params, "phone": phone})
 
-    async def command(
-        self, verb: Literal["start", "stop", "restart", "logout"], company: str
-    ) -> dict[str, Any]:
-        """Start, stop, restart or log out a company's session; its new state."""
-        answer: dict[str, Any] = msgspec.json.decode(
-            await self._call(f"sessions.{verb}", {"company": company})
-        )
-        return answer
+    async def start(self, company: str) -> Session:
+        """Start a paired company's session; does nothing where it runs."""
+        return await self.command("start", company)
 
-    async def export(self, company: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
-        """Have the service write the company's auth state as `folder` (absolute): {"company", "folder", "keys"}."""
+    async def stop(self, company: str) -> Session:
+        """End a session; it is not started again by itself."""
+        return await self.command("stop", company)
+
+    async def restart(self, company: str) -> Session:
+        """End a session, if it runs, and start it anew."""
+        return await self.command("restart", company)
+
+    async def logout(self, company: str) -> Session:
+        """Unlink the company's device at WhatsApp; it must be paired anew afterwards."""
+        return await self.command("logout", company)
+
+    async def command(self, verb: Literal["start", "stop", "restart", "logout"], company: str) -> Session:
+        """The verb by its name; the session as it stands then."""
+        return await self._typed(Session, f"sessions.{verb}", {"company": company})
+
+    async def export(self, company: str, folder: Path, *, overwrite: bool = False) -> ExportedFolder:
+        """Have the service write the company's auth state as `folder` (absolute)."""
         params = {"company": company, "folder": str(folder), "overwrite": overwrite}
-        answer: dict[str, Any] = await self._document("companies.export", params)
-        return answer
+        return await self._typed(ExportedFolder, "companies.export", params)
 
     async def quarantine(self, verb: Literal["list", "show", "apply", "discard"], **params: int | str) -> Any:
         """See docs/protocol.md: the entries; one entry; what became of one."""
         return await self._document(f"quarantine.{verb}", params)
 
-    async def subscribe(self) -> None:
-        """Ask the service for its events; `events` does so by itself when it begins."""
-        if not self._subscribed:
-            self._subscribed = True
-            await self._call("events.subscribe", {})
+    async def last_event(self) -> int:
+        """The number of the newest event in the service's log; 0 where there is none."""
+        newest: int = (await self._document("events.list", {}))["after"]
+        return newest
 
-    async def events(self, company: str | None = None) -> AsyncGenerator[Event, None]:
-        """Events of one company or of all, from now on, until the iteration is left or the service ends
-        (`ServiceUnavailable`). A consumer that falls 10,000 events behind is told so by the same error."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_KEPT + 1)
-        entry = (company, queue)
-        self._queues.append(entry)
-        try:
-            await self.subscribe()
-            while (event := await queue.get()) is not None:
-                yield event
-            raise ServiceUnavailable(
-                "the stream of events ended: the service went away or this consumer fell behind"
-            )
-        finally:
-            self._queues.remove(entry)
+    def events(
+        self, company: str | None = None, *, kinds: Sequence[str] = (), after: int | None = None
+    ) -> EventStream:
+        """Events of one company or of all. Without `after`: what happens from now on, prompts of pairings too, until
+        the service ends (`ServiceUnavailable`; the same where a consumer falls 10,000 events behind). With `after`:
+        what the service's log has above that number (0: all it keeps) and then what comes, also over a restart of the
+        service of up to a minute; messages, receipts, states and alerts are logged."""
+        if after is not None:
+            return LoggedEvents(self._link, after, () if company is None else (company,), kinds)
+        return LiveEvents(
+            self._link,
+            lambda event: company in (None, event.company) and (not kinds or event.kind in kinds),
+        )
 
-    async def messages(self, company: str | None = None) -> AsyncGenerator[Message, None]:
-        """Inbound messages of one company or of all, as they arrive; see `events` for its end."""
-        async with contextlib.aclosing(self.events(company)) as events:
+    async def messages(
+        self, company: str | None = None, *, after: int | None = None
+    ) -> AsyncGenerator[Message, None]:
+        """Received messages of one company or of all, as they arrive; `after` and the end as with `events`."""
+        async with self.events(company, kinds=("message",), after=after) as events:
             async for event in events:
-                if event.kind == "message":
-                    message = msgspec.convert(event.data["message"], Message)
-                    message.company = event.company
-                    yield message
+                yield message_of(event)
 
     async def on_message(
         self, callback: Callable[[Message], Awaitable[None]], company: str | None = None
@@ -147,79 +168,34 @@ class Client:
                 if message.live and not message.from_me:
                     await callback(message)
 
-    async def close(self) -> None:
-        """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
+    async def open(self) -> None:
+        """Connect now rather than at the first call; `connect()` does it."""
+        await self._link.open()
 
-    async def open(self, socket: Path) -> None:
-        """Connect and say hello; `connect()` does it."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_unix_connection(lambda: Connection(self), str(socket))
-        except (OSError, TimeoutError) as error:
-            raise ServiceUnavailable(f"no service answers at {socket}") from error
-        self._connection = connection
-        hello = {"protocol": PROTOCOL_VERSION, "role": "operator", "client": "standfast-python"}
-        await self._call("hello", hello)
+    async def close(self) -> None:
+        """End the connection, and every iteration over events."""
+        self._link.close()
+
+    async def _typed(
+        self, result: type[T], method: str, params: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S
+    ) -> T:
+        return msgspec.json.decode(await self._call(method, params, timeout_s), type=result)
 
     async def _document(self, method: str, params: Mapping[str, Any]) -> Any:
-        return msgspec.json.decode(await self._call(method, dict(params)))
+        return msgspec.json.decode(await self._call(method, params))
 
     async def _call(
-        self, method: str, params: dict[str, Any], timeout_s: float = CALL_TIMEOUT_S
+        self, method: str, params: Mapping[str, Any], timeout_s: float = CALL_TIMEOUT_S
     ) -> msgspec.Raw:
-        if self._connection is None:
-            raise ServiceUnavailable("this client is not connected", next_step="Use 'async with connect()'.")
-        return await self._connection.request(method, params, timeout_s=timeout_s)
-
-    async def handle(self, connection: Connection, method: str, params: msgspec.Raw) -> Any:
-        """The service asks nothing of operators (see `wire.Handler`)."""
-        raise ServiceUnavailable(f"an operator's client does not serve {method[:60]!r}")
-
-    def notified(self, connection: Connection, method: str, params: msgspec.Raw) -> None:
-        data: dict[str, Any] = msgspec.json.decode(params)
-        kind = "state" if method == "session.state" else str(data.get("kind"))
-        event = Event(str(data.get("company")), kind, data)
-        for company, queue in self._queues:
-            if company in (None, event.company):
-                _put(queue, event)
-
-    def closed(self, connection: Connection) -> None:
-        """The service is gone: every iteration over events ends."""
-        for _, queue in self._queues:
-            _put(queue, None)
-
-
-def _put(queue: asyncio.Queue[Event | None], event: Event | None) -> None:
-    if queue.qsize() >= EVENTS_KEPT:
-        # Full: the consumer learns at its end that it fell behind; nothing is skipped in silence.
-        event = None
-    with contextlib.suppress(asyncio.QueueFull):
-        queue.put_nowait(event)
-
-
-def _beside(path: Path) -> str | None:
-    """The next step where the one that runs is `standfast up --simulator`, which keeps a directory of its own."""
-    simulated = StateDirectory(path.parent / "simulator")
-    with contextlib.suppress(StateDirectoryError):
-        if simulated.holder() is not None:
-            return f"One with the simulator runs: name it with '--state-dir {simulated.path}'; or 'standfast up'."
-    return None
+        return await self._link.request(method, params, timeout_s)
 
 
 @contextlib.asynccontextmanager
 async def connect(socket: Path | str | None = None) -> AsyncIterator[Client]:
     """A client of the service that listens at `socket` (default: the gateway of the configured state
     directory). Raises `ServiceUnavailable` within 5 s where none answers."""
-    client = Client()
-    path = Path(socket) if socket else load_settings().state_dir / "gateway.sock"
-    try:
-        await client.open(path)
-    except ServiceUnavailable as error:
-        error.next_step = _beside(path) or error.next_step
-        raise
+    client = Client(Path(socket) if socket else load_settings().state_dir / "gateway.sock")
+    await client.open()
     try:
         yield client
     finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from standfast.authstate.company import company_id
 from standfast.errors import ProtocolError, UsageError
 from standfast.messaging.messenger import Messenger
 from standfast.service.exporter import Exporter
+from standfast.service.params import checked as _checked
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.gateway import OperatorMethod
 from standfast.sessions.phone import phone_digits
@@ -23,7 +24,6 @@ from standfast.sessions.session import Pairing
 from standfast.sessions.wire import Connection
 from standfast.vault.decisions import Decisions
 
-T = TypeVar("T")
 StatusOf = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -218,10 +218,3 @@ def _absolute(path: str) -> Path:
     if not found.is_absolute():
         raise UsageError("the service needs an absolute path: it does not know where its caller stands")
     return found
-
-
-def _checked(params_type: type[T], params: msgspec.Raw) -> T:
-    try:
-        return msgspec.json.decode(params, type=params_type)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"wrong params: {error}") from None

@@ -32,6 +32,7 @@ from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.operators import Operators
+from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
 from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
@@ -238,7 +239,8 @@ class Service:
             Exporter(self.vault, self.database),
         )
         self.gateway.serve_hosts(self.engine)
-        self.gateway.serve_operators(operators.methods(), operators.gone)
+        readers = Readers(self.messenger)
+        self.gateway.serve_operators({**operators.methods(), **readers.methods()}, operators.gone)
         self._follower = DatabaseFollower(
             self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
         )

@@ -57,7 +57,7 @@ async def export_company(settings: Settings, company: Company, folder: Path, *, 
     if service_runs(settings):
         async with connect(StateDirectory(settings.state_dir).gateway_socket) as client:
             answer = await client.export(company, folder, overwrite=overwrite)
-        return Exported(company, folder, answer["keys"], "service")
+        return Exported(company, folder, answer.keys, "service")
     found, source = await _found(settings, company)
     if found is None:
         raise CompanyUnknown(f"company {company!r} has no auth state")
@@ -114,13 +114,13 @@ async def _refuse_if_held(settings: Settings, company: Company) -> None:
         return
     async with connect(StateDirectory(settings.state_dir).gateway_socket) as client:
         status = await client.status()
-    for session in status["sessions"]:
-        if session["company"] == company and (session["wanted"] or session["state"] in _HELD_STATES):
+    for session in status.sessions:
+        if session.company == company and (session.wanted or session.state in _HELD_STATES):
             raise CompanyInUse(
-                f"a session of {company} is running ({session['state']})",
+                f"a session of {company} is running ({session.state})",
                 next_step=f"Stop it first: standfast stop {company}",
             )
-    for row in status["vault"]["companies"]:
+    for row in status.vault["companies"]:
         if row["company"] == company and row["open"]:
             raise CompanyInUse(
                 f"a client of the gateway has {company} open", next_step="Stop the bot that uses it first."

@@ -6,24 +6,28 @@ Invariant: a listener that fails or is slow to take an event affects no other li
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
+
+from standfast.sessions.phone import masked
 
 log = structlog.get_logger(__name__)
 
 
 class Message(msgspec.Struct, kw_only=True):
     """A decrypted message. `chat` and `sender` are JIDs as WhatsApp addresses them (often …@lid), `*_alt`
-    the phone-number form where it is known; `live` is false for history and for what other devices sent."""
+    the phone-number form where it is known; `live` is false for history and for what other devices sent. `number` is
+    its place in the service's log. Its `repr` shows no address and no text."""
 
     id: str
     chat: str
     sender: str
     timestamp_s: int
     company: str = ""
+    number: int | None = None
     chat_alt: str | None = None
     sender_alt: str | None = None
     from_me: bool = False
@@ -32,14 +36,22 @@ class Message(msgspec.Struct, kw_only=True):
     text: str | None = None
     live: bool = True
 
+    def __repr__(self) -> str:
+        return (
+            f"Message(company={self.company!r}, number={self.number}, id={self.id!r}, chat={masked(self.chat)!r},"
+            f" type={self.type!r}, live={self.live})"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: `kind` and `data` as in docs/protocol.md, or kind `state` with the session's wire form."""
+    """One event: `kind` and `data` as in docs/protocol.md, or kind `state` with the session's wire form. `number` is
+    its place in the log, where it has one and that is known. Its `repr` shows no `data`: texts, numbers, QRs."""
 
     company: str
     kind: str
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
+    number: int | None = None
 
 
 Listener = Callable[[Event], None]

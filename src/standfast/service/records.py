@@ -1,0 +1,129 @@
+"""What the Python API answers with: typed records of sessions, messages and the service.
+
+Invariant: the `repr` of a record shows no phone number and no text; a field that a newer service adds is passed over,
+and stands in `Status.document`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from standfast.sessions.phone import masked
+
+DeliveryState = Literal["queued", "sending", "sent", "delivered", "read", "played", "failed"]
+
+
+class Sent(msgspec.Struct):
+    """A message that was accepted; times in seconds since 1970. `error` is a wire error: why it failed or could not
+    be sent yet."""
+
+    company: str
+    message_id: str
+    jid: str
+    content: dict[str, Any]
+    state: DeliveryState
+    at: float
+    changed_at: float
+    expires_at: float
+    attempts: int
+    error: dict[str, Any] | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether WhatsApp has it."""
+        return self.state not in ("queued", "sending", "failed")
+
+    def __repr__(self) -> str:
+        return (
+            f"Sent(company={self.company!r}, message_id={self.message_id!r}, jid={masked(self.jid)!r},"
+            f" type={self.content.get('type')!r}, state={self.state!r})"
+        )
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """A company's session. `wanted`: it is opened by itself; `reason` and `next_step` say why it is not open, and what
+    to do; `status` is Baileys' code of its last end."""
+
+    company: str
+    state: str
+    since_s: float = 0.0
+    wanted: bool = False
+    jid: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    next_step: str | None = None
+    generation: int = 0
+    reconnects: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    undecryptable: int = 0
+    last_message_age_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected to WhatsApp."""
+        return self.state == "open"
+
+    def __repr__(self) -> str:
+        jid = masked(self.jid) if self.jid else None
+        return (
+            f"Session(company={self.company!r}, state={self.state!r}, since_s={self.since_s}, jid={jid!r},"
+            f" reason={self.reason!r})"
+        )
+
+
+class DatabaseStatus(msgspec.Struct, kw_only=True):
+    """PostgreSQL as the service sees it; `error` and `next_step` where it is not online."""
+
+    state: str
+    latency_ms: float | None = None
+    server: str | None = None
+    connections: int | None = None
+    error: str | None = None
+    next_step: str | None = None
+
+
+class HostStatus(msgspec.Struct, kw_only=True):
+    """The Node host, which runs Baileys."""
+
+    ready: bool = False
+    pid: int | None = None
+    restarts: int = 0
+    rss_mb: float = 0.0
+    event_loop_delay_ms: float | None = None
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """The service, its database and its sessions. `vault` is as in docs/vault.md; `document` is the whole of what
+    `standfast status --json` prints."""
+
+    service: str
+    uptime_s: float
+    state_dir: str
+    gateway: str
+    database: DatabaseStatus
+    host: HostStatus
+    vault: dict[str, Any]
+    sessions: list[Session]
+    document: dict[str, Any] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the service can serve: its host runs, and every session that is wanted is open."""
+        return self.host.ready and all(one.is_open for one in self.sessions if one.wanted)
+
+    def __repr__(self) -> str:
+        return (
+            f"Status(service={self.service!r}, uptime_s={self.uptime_s}, database={self.database.state!r},"
+            f" sessions={len(self.sessions)})"
+        )
+
+
+class ExportedFolder(msgspec.Struct):
+    """A folder of Baileys' files that the service has written, with how many keys."""
+
+    company: str
+    folder: str
+    keys: int
