@@ -65,7 +65,7 @@ async def test_the_python_echo_bot(line: Line, home: Home, new_phone: Callable[[
     """Answers each message once; ends with the next step when the service ends."""
     await line.pair("acme", phone := new_phone())
     contact = await contact_of(line, new_phone())
-    bot = home.run([sys.executable, "-u", EXAMPLES / "echo_bot.py", "acme"], {})
+    bot = home.run([sys.executable, "-u", EXAMPLES / "python" / "echo_bot.py", "acme"], {})
     await bot.says("echoing for acme")
     await is_echoed(line, contact, phone, "hello")
     await is_echoed(line, contact, phone, "and again")
@@ -78,7 +78,7 @@ async def test_the_python_echo_bot(line: Line, home: Home, new_phone: Callable[[
 async def test_the_python_echo_bot_without_a_service(line: Line, home: Home) -> None:
     """Says what to do instead of a traceback."""
     nowhere = {"STANDFAST_STATE_DIR": str(home.directory / "nowhere")}
-    bot = home.run([sys.executable, EXAMPLES / "echo_bot.py", "acme"], nowhere)
+    bot = home.run([sys.executable, EXAMPLES / "python" / "echo_bot.py", "acme"], nowhere)
     assert await bot.ended() == 1
     assert "next: Start it with 'standfast up'" in bot.text()
     assert "Traceback" not in bot.text()

@@ -1,6 +1,6 @@
 """Answers every message that a company receives with the same text.
 
-Run `standfast up` first, then: python examples/echo_bot.py COMPANY
+Run `standfast up` first, then: python examples/python/echo_bot.py COMPANY
 """
 
 import asyncio
@@ -23,7 +23,7 @@ async def main(company: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python examples/echo_bot.py COMPANY")
+        sys.exit("usage: python examples/python/echo_bot.py COMPANY")
     try:
         asyncio.run(main(sys.argv[1]))
     except standfast.StandfastError as error:
