@@ -83,6 +83,10 @@ class HostProcess {
       'session.stop': () => table.stop(params),
       'session.logout': () => table.logout(params),
       'message.send': () => table.send(params),
+      'messages.read': () => table.chat('read', params),
+      'chat.presence': () => table.chat('presence', params),
+      'groups.list': () => table.chat('groups', params),
+      'groups.info': () => table.chat('group', params),
       'host.stats': () => this.#stats(),
       'host.shutdown': () => this.#shutdown(),
     }

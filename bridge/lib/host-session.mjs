@@ -6,6 +6,7 @@
  */
 
 import { makeWASocket } from 'baileys'
+import { Chats } from './chats.mjs'
 import { openCompanyAuth } from './company-auth.mjs'
 import { settledWithin } from './deadline.mjs'
 import { asStandfastError, StandfastError, scrub } from './errors.mjs'
@@ -27,6 +28,7 @@ export class HostSession {
   #auth = null
   #sock = null
   #sender = null
+  #chats = null
   #open = false
   #starting = null
   #stopping = false
@@ -87,6 +89,12 @@ export class HostSession {
     return this.#sender.send(params)
   }
 
+  /** Answers `method` of `Chats`. */
+  async chat(method, params) {
+    this.#requireOpen()
+    return this.#chats[method](params)
+  }
+
   stats() {
     const age = this.#lastFrameAt === null ? null : Math.round(performance.now() - this.#lastFrameAt)
     return { company: this.company, generation: this.generation, last_frame_age_ms: age }
@@ -145,6 +153,7 @@ export class HostSession {
     boundClosing(this.#sock)
     arrival.order(this.#sock.ws)
     this.#sender = new Sender(this.#sock, sent, () => arrival.released())
+    this.#chats = new Chats(this.#sock, () => arrival.released())
     this.#listen(this.#sock)
   }
 
@@ -266,6 +275,7 @@ export class HostSession {
 
   async #finishOnce(status, reason) {
     this.#open = false
+    this.#chats?.close()
     if (this.#auth && !(await settledWithin(SAVE_TIMEOUT_MS, this.#auth.close()))) {
       this.log.error('writes were not acknowledged in time before the socket ended')
       this.#auth.abandon()

@@ -4,42 +4,8 @@
  * Invariant: what is not a message of a person to a chat (key shares, sync notices) yields no event.
  */
 
-import { normalizeMessageContent, proto, WAMessageStatus, WAMessageStubType } from 'baileys'
-
-const TYPES = {
-  conversation: 'text',
-  extendedTextMessage: 'text',
-  imageMessage: 'image',
-  videoMessage: 'video',
-  ptvMessage: 'video',
-  audioMessage: 'audio',
-  documentMessage: 'document',
-  stickerMessage: 'sticker',
-  lottieStickerMessage: 'sticker',
-  locationMessage: 'location',
-  liveLocationMessage: 'location',
-  contactMessage: 'contact',
-  contactsArrayMessage: 'contact',
-  reactionMessage: 'reaction',
-  encReactionMessage: 'reaction',
-  pollCreationMessage: 'poll',
-  pollCreationMessageV2: 'poll',
-  pollCreationMessageV3: 'poll',
-  pollUpdateMessage: 'poll_vote',
-  buttonsResponseMessage: 'reply',
-  listResponseMessage: 'reply',
-  templateButtonReplyMessage: 'reply',
-  interactiveResponseMessage: 'reply',
-  eventMessage: 'event',
-  groupInviteMessage: 'invite',
-}
-/** Travels beside or instead of content and means nothing to a reader of the chat. */
-const UNSEEN = new Set([
-  'messageContextInfo',
-  'senderKeyDistributionMessage',
-  'fastRatchetKeySenderKeyDistributionMessage',
-])
-const { REVOKE, MESSAGE_EDIT } = proto.Message.ProtocolMessage.Type
+import { WAMessageStatus, WAMessageStubType } from 'baileys'
+import { contentOf } from './message-content.mjs'
 
 const STATUSES = new Map([
   [WAMessageStatus.ERROR, 'failed'],
@@ -106,25 +72,4 @@ function senderOf(key, me) {
   if (key.fromMe) return { sender: me?.id, sender_alt: me?.lid }
   if (key.participant) return { sender: key.participant, sender_alt: key.participantAlt || undefined }
   return { sender: key.remoteJid, sender_alt: key.remoteJidAlt || undefined }
-}
-
-/** Type and text of a content; null where nothing is to be shown. */
-function contentOf(raw) {
-  const content = normalizeMessageContent(raw)
-  if (!content) return null
-  if (content.protocolMessage) return protocolContent(content.protocolMessage)
-  const field = Object.keys(content).find((name) => content[name] != null && !UNSEEN.has(name))
-  if (!field) return null
-  return { type: TYPES[field] ?? 'unknown', text: textOf(content[field]) }
-}
-
-function protocolContent({ type, editedMessage }) {
-  if (type === REVOKE) return { type: 'revoke' }
-  if (type !== MESSAGE_EDIT) return null
-  return { type: 'edit', text: contentOf(editedMessage)?.text }
-}
-
-function textOf(part) {
-  if (typeof part === 'string') return part
-  return part.text ?? part.caption ?? part.name ?? part.selectedDisplayText ?? part.title ?? undefined
 }

@@ -58,6 +58,11 @@ export class SessionTable {
     return this.#held(params).send(params)
   }
 
+  /** A session's answer to what is asked about its chats. */
+  chat(method, params) {
+    return this.#held(params).chat(method, params)
+  }
+
   stats() {
     return [...this.#sessions.values()].map((session) => session.stats())
   }

@@ -35,6 +35,20 @@ export class Relay {
     else this.#toUsers(connection, node, t)
   }
 
+  /** Typing is passed on to who is there now, and kept for nobody. */
+  onChatState(connection, node) {
+    const { account, device } = connection
+    const state = node.content?.[0]?.tag ?? 'none'
+    this.#stats.chat_states[state] = (this.#stats.chat_states[state] ?? 0) + 1
+    const from = lidJid(account.lid, device.id)
+    const group = isGroupJid(node.attrs.to) && this.#groups.find(node.attrs.to)
+    const attrs = group ? { from: group.jid, participant: from } : { from }
+    const devices = group
+      ? this.#groups.devices(group).map((member) => member.device)
+      : this.#devicesFor(connection, node.attrs.to)
+    for (const target of devices) if (target !== device) this.#logins.connectionOf(target)?.send({ ...node, attrs })
+  }
+
   onReceipt(connection, node) {
     const type = node.attrs.type ?? 'delivery'
     this.#stats.receipts[type] = (this.#stats.receipts[type] ?? 0) + 1

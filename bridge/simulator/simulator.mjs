@@ -149,7 +149,7 @@ export class Simulator {
       ack: () => relay.onAck(connection, node),
       call: () => connection.send({ tag: 'ack', attrs: { id: node.attrs.id, class: 'call', from: node.attrs.to } }),
       presence: () => this.#onPresence(connection, node),
-      chatstate: () => null,
+      chatstate: () => relay.onChatState(connection, node),
       ib: () => null,
     }
     if (Object.hasOwn(routes, node.tag)) routes[node.tag]()

@@ -21,6 +21,7 @@ export const newStats = () => ({
   malformed_frames: 0,
   internal_errors: 0,
   receipts: {},
+  chat_states: {},
   unknown_iqs: {},
   unknown_stanzas: {},
 })

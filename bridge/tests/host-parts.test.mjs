@@ -106,3 +106,21 @@ test('a server that never closes its side is cut off, and a late error of its co
   detach({ ws, ev: new EventEmitter() })
   ws.emit('error', new Error('late'))
 })
+
+test('what a message points at is told', () => {
+  const { Type } = proto.Message.ProtocolMessage
+  const contextInfo = { stanzaId: 'B1', participant: 'x@lid', quotedMessage: {}, mentionedJid: ['333@lid'] }
+  const key = { id: 'B2', remoteJid: '222@lid' }
+  const cases = [
+    [{ extendedTextMessage: { text: 'a', contextInfo } }, { reply_to: 'B1', mentions: ['333@lid'] }],
+    [{ imageMessage: { caption: 'b', contextInfo: { stanzaId: 'B1' } } }, { reply_to: 'B1' }],
+    [{ reactionMessage: { text: '+', key } }, { target_id: 'B2' }],
+    [{ protocolMessage: { type: Type.REVOKE, key } }, { target_id: 'B2' }],
+    [{ protocolMessage: { type: Type.MESSAGE_EDIT, key, editedMessage: { conversation: 'c' } } }, { target_id: 'B2' }],
+    [{ conversation: 'd' }, {}],
+  ]
+  for (const [content, expected] of cases) {
+    const { reply_to, mentions, target_id } = JSON.parse(JSON.stringify(event(content).message))
+    assert.deepEqual(JSON.parse(JSON.stringify({ reply_to, mentions, target_id })), expected)
+  }
+})

@@ -1,4 +1,4 @@
-"""Commands that run the service or ask a running one: up, status, sessions, send, pair, start, stop, …
+"""Commands that run the service or ask a running one: up, status, sessions, pair, start, stop, …
 
 Thin: everything is decided in the service.
 """
@@ -37,7 +37,6 @@ def register(app: typer.Typer) -> None:
     app.command("up")(up)
     app.command("status")(status)
     app.command("sessions")(sessions)
-    app.command("send")(send)
     app.command("pair")(pair)
     for verb in ("start", "stop", "restart", "logout"):
         app.command(verb, help=_VERBS[verb])(_command(verb))
@@ -126,20 +125,6 @@ def sessions(as_json: JsonOption = False) -> None:
         print_json(rows)
     else:
         _print_sessions(Console(), rows)
-
-
-def send(
-    company: CompanyArgument,
-    to: Annotated[str, typer.Argument(help="Phone number (+7…) or JID.")],
-    text: Annotated[str, typer.Argument(help="The message.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Send a text message."""
-    sent = run_async(_asked(lambda client: client.send(company, to, text)))
-    if as_json:
-        print_json(msgspec.to_builtins(sent))
-    else:
-        typer.echo(f"{sent.state}, id {sent.message_id}")
 
 
 def pair(

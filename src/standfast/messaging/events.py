@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -21,12 +21,13 @@ from standfast.messaging.file import MessageFile
 MESSAGE = "message"
 PAGE = 200
 _INSERT = (
-    "insert into events (company, kind, chat, tag, at, body) values (?, ?, ?, ?, ?, ?)"
+    "insert into events (company, kind, chat, tag, name, at, body) values (?, ?, ?, ?, ?, ?, ?)"
     " on conflict do nothing returning number"
 )
 _MEET = (
-    "insert into chats (company, chat, met_at, answered) values (?, ?, ?, 1)"
-    " on conflict (company, chat) do update set answered = 1 where answered = 0"
+    "insert into chats (company, chat, met_at, answered, known_as) values (?, ?, ?, 1, ?)"
+    " on conflict (company, chat) do update set answered = 1, known_as = coalesce(excluded.known_as, known_as)"
+    " where answered = 0 or (known_as is null and excluded.known_as is not null)"
 )
 
 
@@ -70,8 +71,11 @@ class EventLog:
         """Keep a received message; its number, None where it is kept already. `JournalUnwritable`."""
         chat = self._tag(company, chat_name(message["chat"], message.get("chat_alt")))
         tag = self._message_tag(company, message["chat"], message["id"])
-        met = {chat, self._tag(company, chat_name(message["chat"]))} if not message.get("from_me") else set()
-        return await self._add(company, MESSAGE, message, chat, tag, met)
+        addressed = self._tag(company, message["chat"])
+        met: dict[bytes, bytes | None] = {}
+        if not message.get("from_me"):
+            met = {chat: None} if addressed == chat else {chat: None, addressed: chat}
+        return await self._add(company, MESSAGE, message, chat, tag, met, self._name(company, message["id"]))
 
     async def add(self, company: str, kind: str, data: dict[str, Any], chat: str | None = None) -> int:
         """Keep another event; its number."""
@@ -87,6 +91,18 @@ class EventLog:
     def message(self, company: str, chat: str, message_id: str) -> LoggedEvent | None:
         """The received message; None where it is not kept."""
         return self._one("tag = ?", (self._message_tag(company, chat, message_id),))
+
+    def found(self, company: str, chat: str, message_id: str) -> LoggedEvent | None:
+        """The message with this id in a chat that goes by either of its addresses; None where it is not kept."""
+        rows = self._file.read(
+            "select number, company, kind, at, body from events where name = ? limit 20",
+            (self._name(company, message_id),),
+        )
+        wanted = chat_name(chat)
+        for event in map(self._event, rows):
+            if wanted in (chat_name(event.data["chat"]), chat_name(event.data.get("chat_alt") or "")):
+                return event
+        return None
 
     def event(self, number: int) -> LoggedEvent | None:
         return self._one("number = ?", (number,))
@@ -111,13 +127,33 @@ class EventLog:
         self, company: str, chat: str | None = None, *, before: int = 2**62, limit: int = 50
     ) -> list[LoggedEvent]:
         """Received messages below `before`, newest first, of one chat (an address) or of all."""
-        where, values = ("", ()) if chat is None else (" and chat = ?", (self._tag(company, chat),))
+        where, values = ("", ()) if chat is None else (" and chat = ?", (self._chat(company, chat),))
         rows = self._file.read(
             "select number, company, kind, at, body from events where company = ? and number < ? and kind = 'message'"
             f"{where} order by number desc limit ?",
             (company, before, *values, limit),
         )
         return [self._event(row) for row in rows]
+
+    def unread(self, company: str, chat: str, limit: int = PAGE) -> list[LoggedEvent]:
+        """The newest messages of others in the chat since the latest that was marked as read, newest first."""
+        tag = self._chat(company, chat)
+        rows = self._file.read(
+            "select number, company, kind, at, body from events where company = ? and chat = ? and kind = 'message'"
+            " and number > coalesce((select read from chats where company = ? and chat = ?), 0)"
+            " order by number desc limit ?",
+            (company, tag, company, tag, limit),
+        )
+        return [event for event in map(self._event, rows) if not event.data.get("from_me")]
+
+    async def mark_read(self, company: str, chat: str, number: int) -> None:
+        """Note that the chat was read up to the event `number`."""
+        values = (number, company, self._chat(company, chat))
+        await self._file.write(
+            lambda connection: connection.execute(
+                "update chats set read = max(read, ?) where company = ? and chat = ?", values
+            )
+        )
 
     async def follow(
         self, after: int, *, companies: Collection[str] = (), kinds: Collection[str] = ()
@@ -162,17 +198,18 @@ class EventLog:
         data: dict[str, Any],
         chat: bytes | None,
         tag: bytes | None = None,
-        met: Iterable[bytes] = (),
+        met: Mapping[bytes, bytes | None] | None = None,
+        name: bytes | None = None,
     ) -> int | None:
         at = self._clock()
         body = self._file.seals.seal(data, _place(company, kind))
 
         def step(connection: sqlite3.Connection) -> int | None:
-            row = connection.execute(_INSERT, (company, kind, chat, tag, at, body)).fetchone()
+            row = connection.execute(_INSERT, (company, kind, chat, tag, name, at, body)).fetchone()
             if row is None:
                 return None
-            for one in met:
-                connection.execute(_MEET, (company, one, at))
+            for one, known_as in (met or {}).items():
+                connection.execute(_MEET, (company, one, at, known_as))
             event = LoggedEvent(row[0], company, kind, at, data)
             for owed in self._owed:
                 owed(connection, row[0], event, chat)
@@ -196,6 +233,15 @@ class EventLog:
 
     def _tag(self, company: str, chat: str) -> bytes:
         return self._file.seals.tag(company, chat_name(chat))
+
+    def _chat(self, company: str, chat: str) -> bytes:
+        """The tag that messages of the chat have: that of its phone number, where it was told with one."""
+        tag = self._tag(company, chat)
+        rows = self._file.read("select known_as from chats where company = ? and chat = ?", (company, tag))
+        return tag if not rows or rows[0][0] is None else bytes(rows[0][0])
+
+    def _name(self, company: str, message_id: str) -> bytes:
+        return self._file.seals.tag(company, "message", message_id)
 
     def _message_tag(self, company: str, chat: str, message_id: str) -> bytes:
         return self._file.seals.tag(company, chat, message_id)

@@ -5,21 +5,25 @@ Invariant: what is refused changes nothing, and what is accepted is on the disk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from standfast.authstate.company import company_id
-from standfast.errors import CompanyUnknown, UsageError
-from standfast.messaging.content import checked
+from standfast.errors import NotFound, UsageError
+from standfast.messaging.baileys import prepared
+from standfast.messaging.content import checked, with_addresses
 from standfast.messaging.events import LoggedEvent
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.outbox import Outbox, OutboxOptions, Prepared
 from standfast.messaging.outgoing import STATES, Outgoing
+from standfast.messaging.quoting import Targets, key_of
 from standfast.sessions.events import EventBus
 from standfast.sessions.phone import address
 from standfast.sessions.pool import SessionPool
 
 WAIT_LIMIT_S = 60.0
 PAGE_LIMIT = 500
+TYPING_LIMIT_S = 25.0
 
 
 class Messenger:
@@ -36,6 +40,7 @@ class Messenger:
         self.mailbox = mailbox
         self._pool = pool
         self._region = region
+        self._targets = Targets(mailbox)
         self.outbox = Outbox(mailbox.outgoing, pool, bus, self._prepare, options)
 
     async def send(
@@ -52,7 +57,8 @@ class Messenger:
         Raises as `Outbox.accept`, and `UsageError` for content or an address that cannot be."""
         _check_key(idempotency_key)
         jid = address(to, self._region)
-        body = checked(content)
+        body = with_addresses(checked(content), self._region)
+        self._targets.check(company_id(company), jid, body)
         message = await self.outbox.accept(
             company, jid, body, idempotency_key=idempotency_key, lifetime_s=lifetime_s
         )
@@ -68,7 +74,7 @@ class Messenger:
         """Do not send a message that still waits. `UsageError` where it is on its way or was sent."""
         message = self.message(company, message_id)
         if message is None:
-            raise CompanyUnknown(f"company {company!r} has no message with this id")
+            raise NotFound(f"company {company!r} has no message with this id")
         if not self.outbox.cancel(company, message_id):
             raise UsageError(
                 f"the message is {message.state.word} and cannot be cancelled any more",
@@ -104,11 +110,49 @@ class Messenger:
         jid = address(chat, self._region) if chat is not None else None
         return self.mailbox.log.newest(company_id(company), jid, before=before, limit=min(limit, PAGE_LIMIT))
 
+    async def read(self, company: str, chat: str, message_ids: Sequence[str] | None = None) -> list[str]:
+        """Mark messages of a chat as read, or all that came since this was asked for without ids the last time; the
+        ids that were marked. Raises `SessionNotOpen` while the session is not open."""
+        jid, company = address(chat, self._region), company_id(company)
+        log = self.mailbox.log
+        if message_ids is None:
+            messages = log.unread(company, jid, PAGE_LIMIT)
+        else:
+            messages = [self._received(company, jid, one) for one in message_ids[:PAGE_LIMIT]]
+        keys = [key_of(one.data) for one in messages if not one.data.get("from_me")]
+        if keys:
+            await self._pool.ask(company, "messages.read", {"keys": keys})
+        if message_ids is None and messages:
+            await log.mark_read(company, jid, max(one.number for one in messages))
+        return [str(key["id"]) for key in keys]
+
+    async def typing(self, company: str, chat: str, on: bool, ttl_s: float = TYPING_LIMIT_S) -> None:
+        """Show that the company is typing, for at most `ttl_s`, or no longer. `SessionNotOpen`, `UsageError`."""
+        if not 0 < ttl_s <= TYPING_LIMIT_S:
+            raise UsageError(f"typing is shown for at most {TYPING_LIMIT_S:g} s at a time")
+        params = {"jid": address(chat, self._region), "typing": on, "ttl_s": ttl_s}
+        await self._pool.ask(company, "chat.presence", params)
+
+    async def groups(self, company: str) -> list[dict[str, Any]]:
+        """The groups that the company is in, without their members. `SessionNotOpen`."""
+        groups: list[dict[str, Any]] = await self._pool.ask(company, "groups.list", {})
+        return groups
+
+    async def group(self, company: str, jid: str) -> dict[str, Any]:
+        """A group with its members. `SessionNotOpen`, `UsageError` where WhatsApp does not show it."""
+        if not jid.endswith("@g.us"):
+            raise UsageError("a group's address ends in @g.us", next_step="List them: 'standfast groups'.")
+        group: dict[str, Any] = await self._pool.ask(company, "groups.info", {"jid": address(jid)})
+        return group
+
+    def _received(self, company: str, jid: str, message_id: str) -> LoggedEvent:
+        found = self.mailbox.log.found(company, jid, message_id)
+        if found is None:
+            raise NotFound("there is no received message with this id in this chat")
+        return found
+
     async def _prepare(self, message: Outgoing) -> Prepared:
-        content = message.content
-        if content["type"] == "text":
-            return Prepared({"text": content["text"]})
-        raise UsageError(f"content of type {content['type']!r} cannot be sent")
+        return prepared(message, self._targets)
 
 
 def _check_key(key: str | None) -> None:

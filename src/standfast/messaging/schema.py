@@ -14,7 +14,9 @@ APPLICATION_ID = 0x53544D53
 _BUSY_TIMEOUT_S = 2.0
 
 # `outgoing.state` and `outgoing.reached` are ranks of `outgoing.State`. `events.tag` tells a message's second delivery
-# from its first. `deliveries` are what a webhook is still owed; `dead` says since when one was given up.
+# from its first, `events.name` finds it by its id alone. `chats.read` is the newest event that was marked as read,
+# `chats.known_as` the phone-number form of a chat. `deliveries` are what a webhook is still owed; `dead` says since
+# when one was given up.
 _TABLES = """
 create table notes (name text primary key, note blob not null) without rowid;
 create table outgoing (
@@ -28,14 +30,16 @@ create index outgoing_chat on outgoing (company, chat, number);
 create index outgoing_age on outgoing (at);
 create table chats (
     company text not null, chat blob not null, met_at real not null, answered integer not null,
+    read integer not null default 0, known_as blob,
     primary key (company, chat)
 ) without rowid;
 create index chats_age on chats (met_at);
 create table events (
     number integer primary key autoincrement, company text not null, kind text not null, chat blob, tag blob,
-    at real not null, body blob not null
+    name blob, at real not null, body blob not null
 );
 create unique index events_tag on events (tag) where tag is not null;
+create index events_name on events (name) where name is not null;
 create index events_chat on events (company, chat, number);
 create index events_age on events (at);
 create table consumers (name text primary key, done integer not null, changed_at real not null) without rowid;

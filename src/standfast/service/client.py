@@ -14,7 +14,7 @@ import msgspec
 
 from standfast.errors import CompanyUnknown, SendFailed, from_wire
 from standfast.service.link import Link
-from standfast.service.records import DeliveryState, ExportedFolder, Sent, Session, Status
+from standfast.service.records import DeliveryState, ExportedFolder, Group, Sent, Session, Status
 from standfast.service.streams import (
     CALL_TIMEOUT_S,
     EventStream,
@@ -81,6 +81,31 @@ class Client:
             "messages.received", params if before is None else {**params, "before": before}
         )
         return [message_of(logged_event(one)) for one in found]
+
+    async def cancel(self, company: str, message_id: str) -> Sent:
+        """Do not send a message that still waits. `UsageError` where it is on its way or was sent, `NotFound`."""
+        params = {"company": company, "message_id": message_id}
+        return await self._typed(Sent, "messages.cancel", params)
+
+    async def read(self, company: str, chat: str, message_ids: Sequence[str] | None = None) -> list[str]:
+        """Mark received messages of a chat as read, or without ids all that came since this was done so the last time;
+        the ids that were marked."""
+        params = {"company": company, "chat": chat, "message_ids": message_ids}
+        marked: list[str] = (await self._document("messages.read", params))["message_ids"]
+        return marked
+
+    async def typing(self, company: str, chat: str, on: bool = True, ttl_s: float = 25.0) -> None:
+        """Show the company as typing in a chat, for at most `ttl_s` (25 or less), or no longer."""
+        params = {"company": company, "chat": chat, "typing": on, "ttl_s": ttl_s}
+        await self._call("chats.typing", params)
+
+    async def groups(self, company: str) -> list[Group]:
+        """The groups that the company is in."""
+        return await self._typed(list[Group], "groups.list", {"company": company})
+
+    async def group(self, company: str, jid: str) -> Group:
+        """One group, with its members."""
+        return await self._typed(Group, "groups.info", {"company": company, "group": jid})
 
     async def sessions(self) -> list[Session]:
         """Every session with its state."""

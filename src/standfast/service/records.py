@@ -42,6 +42,36 @@ class Sent(msgspec.Struct):
         )
 
 
+class Member(msgspec.Struct, kw_only=True):
+    """A member of a group; `phone_jid` where its phone number is known. `role`: member, admin or superadmin."""
+
+    jid: str
+    phone_jid: str | None = None
+    lid: str | None = None
+    role: str = "member"
+
+    def __repr__(self) -> str:
+        return f"Member(jid={masked(self.jid)!r}, role={self.role!r})"
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """A group; `participants` only where it was asked for by itself. `admins_only`: only admins may write,
+    `locked`: only they may change it."""
+
+    jid: str
+    name: str = ""
+    size: int = 0
+    owner: str | None = None
+    created_s: int | None = None
+    admins_only: bool = False
+    locked: bool = False
+    description: str | None = None
+    participants: list[Member] = []
+
+    def __repr__(self) -> str:
+        return f"Group(jid={self.jid!r}, size={self.size})"
+
+
 class Session(msgspec.Struct, kw_only=True):
     """A company's session. `wanted`: it is opened by itself; `reason` and `next_step` say why it is not open, and what
     to do; `status` is Baileys' code of its last end."""

@@ -28,6 +28,7 @@ from standfast.postgres.replication import Replication
 from standfast.service import alarms
 from standfast.service.alarms import BusAlerts
 from standfast.service.board import Board
+from standfast.service.chatting import Chatting
 from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
@@ -239,8 +240,9 @@ class Service:
             Exporter(self.vault, self.database),
         )
         self.gateway.serve_hosts(self.engine)
-        readers = Readers(self.messenger)
-        self.gateway.serve_operators({**operators.methods(), **readers.methods()}, operators.gone)
+        readers, chatting = Readers(self.messenger), Chatting(self.messenger)
+        methods = {**operators.methods(), **readers.methods(), **chatting.methods()}
+        self.gateway.serve_operators(methods, operators.gone)
         self._follower = DatabaseFollower(
             self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
         )

@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 class Message(msgspec.Struct, kw_only=True):
     """A decrypted message. `chat` and `sender` are JIDs as WhatsApp addresses them (often …@lid), `*_alt`
     the phone-number form where it is known; `live` is false for history and for what other devices sent. `number` is
-    its place in the service's log. Its `repr` shows no address and no text."""
+    its place in the service's log. `reply_to` and `target_id` are ids of messages: the one that it answers, and the one
+    that it reacts to, edits or deletes. Its `repr` shows no address and no text."""
 
     id: str
     chat: str
@@ -35,6 +36,9 @@ class Message(msgspec.Struct, kw_only=True):
     type: str = "unknown"
     text: str | None = None
     live: bool = True
+    reply_to: str | None = None
+    mentions: list[str] = []
+    target_id: str | None = None
 
     def __repr__(self) -> str:
         return (

@@ -1,0 +1,89 @@
+"""What operators do in chats beside sending: translation between wire and messenger.
+
+Decides nothing. Invariant: every method checks its params before anything happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from standfast.messaging.messenger import TYPING_LIMIT_S, Messenger
+from standfast.service.params import checked
+from standfast.sessions.gateway import OperatorMethod
+from standfast.sessions.wire import Connection
+
+
+class Cancel(msgspec.Struct):
+    """Params of `messages.cancel`."""
+
+    company: str
+    message_id: str
+
+
+class Read(msgspec.Struct):
+    """Params of `messages.read`."""
+
+    company: str
+    chat: str
+    message_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=500)] | None = None
+
+
+class Typing(msgspec.Struct):
+    """Params of `chats.typing`."""
+
+    company: str
+    chat: str
+    typing: bool = True
+    ttl_s: float = TYPING_LIMIT_S
+
+
+class OfCompany(msgspec.Struct):
+    """Params of `groups.list`."""
+
+    company: str
+
+
+class OfGroup(msgspec.Struct):
+    """Params of `groups.info`."""
+
+    company: str
+    group: str
+
+
+class Chatting:
+    """The methods that act in chats, beside those of `Operators`."""
+
+    def __init__(self, messenger: Messenger) -> None:
+        self._messenger = messenger
+
+    def methods(self) -> Mapping[str, OperatorMethod]:
+        """By name, for `Gateway.serve_operators`."""
+        return {
+            "messages.cancel": self._cancel,
+            "messages.read": self._read,
+            "chats.typing": self._typing,
+            "groups.list": self._groups,
+            "groups.info": self._group,
+        }
+
+    async def _cancel(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = checked(Cancel, params)
+        return self._messenger.cancel(asked.company, asked.message_id).as_wire()
+
+    async def _read(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = checked(Read, params)
+        return {"message_ids": await self._messenger.read(asked.company, asked.chat, asked.message_ids)}
+
+    async def _typing(self, connection: Connection, params: msgspec.Raw) -> None:
+        asked = checked(Typing, params)
+        await self._messenger.typing(asked.company, asked.chat, asked.typing, asked.ttl_s)
+
+    async def _groups(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
+        return await self._messenger.groups(checked(OfCompany, params).company)
+
+    async def _group(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = checked(OfGroup, params)
+        return await self._messenger.group(asked.company, asked.group)
