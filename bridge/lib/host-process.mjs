@@ -87,7 +87,7 @@ class HostProcess {
       'chat.presence': () => table.chat('presence', params),
       'groups.list': () => table.chat('groups', params),
       'groups.info': () => table.chat('group', params),
-      'host.stats': () => this.#stats(),
+      'host.stats': () => this.#stats(params),
       'host.shutdown': () => this.#shutdown(),
     }
     if (Object.hasOwn(methods, method)) return methods[method]()
@@ -105,7 +105,7 @@ class HostProcess {
     }
   }
 
-  #stats() {
+  #stats(params) {
     const delayMs = Math.max(0, this.#loopDelay.percentile(99) / 1e6 - DELAY_RESOLUTION_MS)
     this.#loopDelay.reset()
     const { rss, heapUsed } = process.memoryUsage()
@@ -114,7 +114,7 @@ class HostProcess {
       rss_bytes: rss,
       heap_bytes: heapUsed,
       event_loop_delay_ms: Math.round(delayMs * 10) / 10,
-      sessions: this.#table.stats(),
+      sessions: this.#table.stats(params?.ping_idle_ms),
     }
   }
 

@@ -10,6 +10,7 @@ import { Chats } from './chats.mjs'
 import { openCompanyAuth } from './company-auth.mjs'
 import { settledWithin } from './deadline.mjs'
 import { asStandfastError, StandfastError, scrub } from './errors.mjs'
+import { Liveness } from './liveness.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
 import { Sender } from './sender.mjs'
@@ -21,6 +22,7 @@ const NEXT_QR_TTL_S = 20
 const DRAIN_TIMEOUT_MS = 1_000
 const END_TIMEOUT_MS = 1_500
 const SAVE_TIMEOUT_MS = 3_000
+const NOTHING_HEARD = { last_frame_age_ms: null, ping_ms: null, ping_waits_ms: null, unconfirmed_ms: null }
 
 export class HostSession {
   #shared
@@ -34,7 +36,7 @@ export class HostSession {
   #stopping = false
   #finishing = null
   #qrShown = 0
-  #lastFrameAt = null
+  #liveness = null
   #writeError = null
 
   /**
@@ -95,9 +97,10 @@ export class HostSession {
     return this.#chats[method](params)
   }
 
-  stats() {
-    const age = this.#lastFrameAt === null ? null : Math.round(performance.now() - this.#lastFrameAt)
-    return { company: this.company, generation: this.generation, last_frame_age_ms: age }
+  /** What is known of it by its traffic; asks for a sign of life where none came for `pingIdleMs`. */
+  stats(pingIdleMs) {
+    if (this.#open && pingIdleMs) this.#liveness.probe(pingIdleMs)
+    return { company: this.company, generation: this.generation, ...(this.#liveness?.stats() ?? NOTHING_HEARD) }
   }
 
   /** Another owner has the company: ends at once, without a logout; writes, sends and hands over nothing more. */
@@ -152,7 +155,8 @@ export class HostSession {
     })
     boundClosing(this.#sock)
     arrival.order(this.#sock.ws)
-    this.#sender = new Sender(this.#sock, sent, () => arrival.released())
+    this.#liveness = new Liveness(this.#sock)
+    this.#sender = new Sender(this.#sock, sent, () => arrival.released(), this.#liveness)
     this.#chats = new Chats(this.#sock, () => arrival.released())
     this.#listen(this.#sock)
   }
@@ -164,12 +168,10 @@ export class HostSession {
     this.#on(ev, 'messages.update', (updates) => this.#emitAll(statusEvents(updates)))
     this.#on(ev, 'message-receipt.update', (updates) => this.#emitAll(receiptEvents(updates)))
     this.#on(ws, 'CB:ack,class:message', (node) => {
+      this.#liveness.confirmed(node.attrs.id)
       if (this.#sender.knows(node.attrs.id)) this.#emitAll([ackEvent(node)])
     })
     this.#on(ws, 'CB:receipt,type:inactive', (node) => this.#emitAll(inactiveReceiptEvents(node)))
-    this.#on(ws, 'frame', () => {
-      this.#lastFrameAt = performance.now()
-    })
   }
 
   /** A failure of ours must not break the Baileys code that happens to be emitting. */

@@ -17,14 +17,16 @@ export class Sender {
   #sock
   #sent
   #left
+  #liveness
   #tails = new Map()
   #underWay = new Map()
 
-  /** `left` resolves when what the socket was given to send so far has left. */
-  constructor(sock, sent, left) {
+  /** `left` resolves when what the socket was given to send so far has left; `liveness` is told what was sent. */
+  constructor(sock, sent, left, liveness) {
     this.#sock = sock
     this.#sent = sent
     this.#left = left
+    this.#liveness = liveness
   }
 
   /**
@@ -67,7 +69,8 @@ export class Sender {
   }
 
   async #deliver(jid, content, messageId, quoted) {
-    const message = await this.#sock.sendMessage(jid, content, { messageId, quoted })
+    this.#liveness.sending(messageId)
+    const message = await this.#sendMessage(jid, content, messageId, quoted)
     await this.#left()
     if (message?.message) this.#sent.put(messageId, message.message)
     const timestamp = Number(message?.messageTimestamp ?? Math.floor(Date.now() / 1000))
@@ -76,6 +79,15 @@ export class Sender {
       jid: message?.key?.remoteJid ?? jid,
       timestamp_s: timestamp,
       content: message?.message ? encoded(message.message) : null,
+    }
+  }
+
+  async #sendMessage(jid, content, messageId, quoted) {
+    try {
+      return await this.#sock.sendMessage(jid, content, { messageId, quoted })
+    } catch (error) {
+      this.#liveness.confirmed(messageId)
+      throw error
     }
   }
 }

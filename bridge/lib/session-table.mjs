@@ -32,9 +32,12 @@ export class SessionTable {
     requireGeneration(generation)
     requirePairing(pair)
     if (generation <= (this.#newest.get(company) ?? 0)) throw superseded(company, generation)
+    const former = this.#newest.get(company) ?? 0
     this.#newest.set(company, generation)
     await this.#sessions.get(company)?.stop()
     if (this.#newest.get(company) !== generation) throw superseded(company, generation)
+    // Another host may have had the company in between: what is remembered here is older than what that one did.
+    if (generation !== former + 1) this.#lasting.delete(company)
     const session = new HostSession({ company, generation, pair }, { ...this.#shared, ...this.#lastingOf(company) })
     this.#sessions.set(company, session)
     void session.ended.then(() => {
@@ -63,8 +66,8 @@ export class SessionTable {
     return this.#held(params).chat(method, params)
   }
 
-  stats() {
-    return [...this.#sessions.values()].map((session) => session.stats())
+  stats(pingIdleMs) {
+    return [...this.#sessions.values()].map((session) => session.stats(pingIdleMs))
   }
 
   /** Another owner has the company; what is remembered of it here may be older than what that one does. */

@@ -14,7 +14,11 @@ const KINDS = {
   duplicate: {},
   'refuse-pairing-code': {},
   'lose-acks': {},
+  deaf: {},
+  mute: {},
 }
+/** These strike the connections that are there now, and no later one. */
+const MOMENTARY = new Set(['close', 'drop', 'deaf', 'mute'])
 const MAX_DELAY_MS = 600_000
 
 export class Faults {
@@ -36,7 +40,7 @@ export class Faults {
   add(request) {
     const fault = this.#parse(request)
     const affected = this.#strike(fault)
-    const isOver = (fault.kind === 'close' || fault.kind === 'drop') && !fault.for_ms
+    const isOver = MOMENTARY.has(fault.kind) && !fault.for_ms
     if (!isOver) this.#keep(fault)
     return { ...this.#public(fault), affected }
   }
@@ -74,7 +78,7 @@ export class Faults {
   /** Lasting faults strike a connection as it logs in. */
   onLogin(connection) {
     this.#settle([connection])
-    for (const kind of ['close', 'drop']) {
+    for (const kind of MOMENTARY) {
       const fault = this.take(kind, connection.account.phone)
       if (fault) setImmediate(() => end(fault, connection))
     }
@@ -82,7 +86,7 @@ export class Faults {
 
   #strike(fault) {
     if (fault.kind === 'stall' || fault.kind === 'delay') return this.#matching(fault).length
-    if (fault.kind !== 'close' && fault.kind !== 'drop') return 0
+    if (!MOMENTARY.has(fault.kind)) return 0
     const struck = this.#matching(fault).slice(0, fault.count ?? Infinity)
     for (const connection of struck) end(fault, connection)
     this.#stats.faults += struck.length
@@ -151,8 +155,9 @@ function wholeNumber(name, value) {
   throw new AdminError(400, 'bad_fault', `${name} must be a whole number from 0 to ${MAX_DELAY_MS}`, `correct ${name}`)
 }
 
-/** 428 is what Baileys reports for a connection that closes without a stream error. */
+/** A connection that is deaf answers pings and passes nothing else; a mute one passes nothing. 428 is what Baileys reports for a connection that closes without a stream error. */
 function end(fault, connection) {
-  if (fault.kind === 'drop') connection.reset()
+  if (fault.kind === 'deaf' || fault.kind === 'mute') connection.muffle(fault.kind === 'deaf')
+  else if (fault.kind === 'drop') connection.reset()
   else connection.close(fault.code === 428 ? undefined : streamError(fault.code))
 }

@@ -120,6 +120,8 @@ export class ClientConnection {
   #writeCounter = 0
   #pumping = false
   #stalled = false
+  /** Which stanzas pass, both ways: every one, queries only, or none. */
+  #passes = (_node) => true
   #ended = false
   #held = []
   #lastDueMs = 0
@@ -141,7 +143,7 @@ export class ClientConnection {
 
   /** Sends a stanza after the connection's delay, keeping order; held back while stalled. */
   send(node) {
-    if (!this.open || !this.#transport) return
+    if (!this.open || !this.#transport || !this.#passes(node)) return
     if (this.#stalled) return void this.#held.push(node)
     const dueMs = Math.max(Date.now() + this.delayMs, this.#lastDueMs)
     if (dueMs <= Date.now()) return this.#write(node)
@@ -164,6 +166,11 @@ export class ClientConnection {
     const socket = this.#ws._socket
     if (socket?.resetAndDestroy) socket.resetAndDestroy()
     else this.#ws.terminate()
+  }
+
+  /** For good: what is not passed is not kept. TCP and WebSocket stay as they are. */
+  muffle(answersPings) {
+    this.#passes = (node) => answersPings && node.tag === 'iq'
   }
 
   stall() {
@@ -234,7 +241,8 @@ export class ClientConnection {
   async #onFrame(frame) {
     if (this.#transport) {
       const plain = aesDecryptGCM(frame, this.#transport.readKey, nonce(this.#readCounter++), NO_DATA)
-      return this.#handlers.onStanza(this, await decodeBinaryNode(plain))
+      const node = await decodeBinaryNode(plain)
+      return this.#passes(node) ? this.#handlers.onStanza(this, node) : undefined
     }
     if (this.#handshake.greeted) return this.#login(this.#handshake.finish(frame))
     this.#writeFrame(this.#handshake.hello(frame))

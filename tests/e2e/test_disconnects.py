@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from standfast.authstate.company import company_id
+from standfast.errors import CompanyUnknown
 from standfast.postgres.options import DatabaseOptions
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, make_line, shares_loop, stays, until
+
+
+def alerts(line: Line, company: str) -> list[str]:
+    return [data["name"] for data in line.events(company, "alert")]
 
 
 async def fault(line: Line, company: str, **fields: Any) -> None:
@@ -59,32 +65,52 @@ async def test_a_restart_that_whatsapp_asks_for_is_no_failure(shared_pair: Line)
     await line.received("bolt", ["back already"])
 
 
-@pytest.mark.parametrize("reason", [403, 503])
-async def test_a_refused_login_is_tried_again(line: Line, new_phone: Callable[[], str], reason: int) -> None:
-    """Logins that are refused are repeated with growing pauses until one succeeds."""
+async def test_a_refused_login_is_tried_again_and_a_ban_is_not(
+    line: Line, new_phone: Callable[[], str]
+) -> None:
+    """Logins that are refused are repeated with growing pauses until one succeeds; after 403 somebody must look at
+    the phone: an alert says so, the auth state stays, and an operator's restart tries again."""
     session = await line.pair("acme", new_phone())
-    await fault(line, "acme", kind="refuse-login", reason=reason, count=2)
+    await fault(line, "acme", kind="refuse-login", reason=503, count=2)
     await fault(line, "acme", kind="drop")
     await until(lambda: session.failures == 3, "three failures")
     await line.state("acme", State.OPEN)
-    statuses = [data["status"] for data in line.events("acme", "closed")]
-    assert statuses.count(reason) == 2
+    assert [data["status"] for data in line.events("acme", "closed")].count(503) == 2
+
+    await fault(line, "acme", kind="refuse-login", reason=403, count=1)
+    await fault(line, "acme", kind="drop")
+    await line.state("acme", State.FORBIDDEN)
+    assert "session_forbidden" in alerts(line, "acme")
+    await stays(lambda: session.state is State.FORBIDDEN, "it reconnected", for_s=0.6)
+    await line.service.pool.restart("acme")
+    await line.state("acme", State.OPEN)
 
 
 async def test_an_unlinked_device_is_not_started_again(line: Line, new_phone: Callable[[], str]) -> None:
-    """401 ends the session for good, over a restart too; a new pairing archives the dead auth state and works."""
+    """401 ends the session for good, over a restart too; the dead auth state is archived and removed at once, and a
+    new pairing works."""
     phone = new_phone()
     await line.pair("acme", phone)
     await line.simulator.ask("POST", f"/phones/{phone}/unlink", {"device": 1})
     session = await line.state("acme", State.LOGGED_OUT)
     assert session.next_step == "Pair again: 'standfast pair acme'."
-    await stays(lambda: session.state is State.LOGGED_OUT, "it reconnected", for_s=0.5)
+    assert "session_logged_out" in alerts(line, "acme")
+    archive = line.settings.state_dir / "archive"
+    await until(lambda: list(archive.glob("acme-*/creds.json")), "an archived auth state")
+
+    async def is_removed() -> bool:
+        try:
+            await line.service.roster.check_known(company_id("acme"))
+        except CompanyUnknown:
+            return True
+        return False
+
+    await until(is_removed, "no auth state")
     await line.restart()
     assert line.service.pool.sessions() == []
 
     await line.pair("acme", phone)
-    (folder,) = (line.settings.state_dir / "archive").iterdir()
-    assert (folder / "creds.json").is_file()
+    assert len(list(archive.iterdir())) == 1
     await line.restart()
     await line.state("acme", State.OPEN)
 
@@ -111,6 +137,11 @@ async def test_a_session_that_was_replaced_stays_so_until_an_operator_takes_it_b
     session = await line.state("acme", State.REPLACED)
     assert session.status == 440
     assert session.next_step == "Stop the other client, then 'standfast restart acme'."
+    await until(lambda: "session_replaced" in alerts(line, "acme"), "an alert")
+    assert (
+        session.reason
+        == "another client logged in with this company's auth state: another client of WhatsApp"
+    )
     await line.send("bolt", "acme", "while you were out")
     await stays(lambda: session.state is State.REPLACED, "it reconnected by itself", for_s=0.8)
     await line.service.pool.restart("acme")

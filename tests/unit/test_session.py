@@ -6,6 +6,7 @@ import pytest
 
 from standfast.authstate.company import company_id
 from standfast.sessions.backoff import Backoff
+from standfast.sessions.breaker import Breaker
 from standfast.sessions.session import Next, Pairing, Session, State
 
 
@@ -22,6 +23,8 @@ def session(**values: object) -> Session:
         (515, Next.RESTART, State.CONNECTING),
         (440, Next.STOP, State.REPLACED),
         (401, Next.STOP, State.LOGGED_OUT),
+        (403, Next.STOP, State.FORBIDDEN),
+        (406, Next.STOP, State.FORBIDDEN),
         (408, Next.RECONNECT, State.CLOSED),
         (428, Next.RECONNECT, State.CLOSED),
         (503, Next.RECONNECT, State.CLOSED),
@@ -32,7 +35,7 @@ def session(**values: object) -> Session:
 def test_a_close_of_an_open_session_is_followed_by_what_its_code_means(
     status: int, follow: Next, state: State
 ) -> None:
-    """515 restarts at once, 440 and 401 stop for good, everything else reconnects."""
+    """515 restarts at once, 440, 401, 403 and 406 stop for good, everything else reconnects."""
     one = session(state=State.OPEN)
     assert one.closed(status, "x", steady_s=30) is follow
     assert one.state is state
@@ -51,10 +54,10 @@ def test_an_uncompleted_pairing_stops_instead_of_asking_for_ever(status: int) ->
 
 def test_a_momentary_open_does_not_reset_the_backoff() -> None:
     """Only a connection that lasted counts as a success."""
-    one = session(state=State.OPEN, failures=4)
+    one = session(state=State.OPEN, breaker=Breaker(4))
     one.closed(503, "x", steady_s=30)
     assert one.failures == 5
-    lasted = session(state=State.OPEN, failures=4, since=time.monotonic() - 31)
+    lasted = session(state=State.OPEN, breaker=Breaker(4), since=time.monotonic() - 31)
     lasted.closed(503, "x", steady_s=30)
     assert lasted.failures == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from standfast.alert import Alert
 from standfast.authstate.company import Company
 from standfast.errors import (
     CompanyInUse,
@@ -85,8 +86,17 @@ class World:
     def __init__(self) -> None:
         self.host = Host()
         self.unwritable: JournalUnwritable | None = None
-        self.pool = SessionPool(Roster(), EventBus(), Nobody(), SLOW, check=self._check)
+        self.alerts: list[Alert] = []
+        self.pool = SessionPool(
+            Roster(), EventBus(), Nobody(), SLOW, check=self._check, alerts=self, find_holder=self._find
+        )
         self.pool.use_host(self.host)
+
+    def take(self, alert: Alert) -> None:
+        self.alerts.append(alert)
+
+    async def _find(self, company: Company) -> str | None:
+        return "the node b"
 
     def _check(self) -> None:
         if self.unwritable:

@@ -10,15 +10,14 @@ import sys
 import time
 from typing import Any
 
-import msgspec
 import structlog
 
 from standfast import __version__
 from standfast.errors import StandfastError
 from standfast.postgres.pool import Database, Statement
 from standfast.service.simulator import Simulator
-from standfast.sessions.engine import Engine
 from standfast.sessions.gateway import Gateway
+from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
 from standfast.vault.outage import State
 from standfast.vault.status import status_of
@@ -32,7 +31,7 @@ _VERSION = Statement(
 
 
 class Board:
-    """Looks at database and host every two seconds (`run`)."""
+    """Looks at the database every two seconds (`run`)."""
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class Board:
         database: Database,
         vault: Vault,
         gateway: Gateway,
-        engine: Engine,
+        hosts: Hosts,
         pool: SessionPool,
         simulator: Simulator | None,
     ) -> None:
@@ -51,13 +50,12 @@ class Board:
         self._database = database
         self._vault = vault
         self._gateway = gateway
-        self._engine = engine
+        self._hosts = hosts
         self._pool = pool
         self._simulator = simulator
         self._server_version: str | None = None
         self._seen: dict[str, Any] = {"state": "unknown"}
         self._vault_seen: dict[str, Any] = {"companies": []}
-        self._host_stats: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,9 +64,8 @@ class Board:
                 # In an outage the heartbeat alone knocks at the door.
                 if self._vault.outage.state is not State.OUTAGE:
                     await self._look_at_database()
-                await self._look_at_host()
             except Exception:
-                log.exception("looking at database and host failed")
+                log.exception("looking at the database failed")
             await asyncio.sleep(INTERVAL_S)
 
     async def _look_at_database(self) -> None:
@@ -90,14 +87,6 @@ class Board:
         kind = "embedded" if self._embedded else "external"
         return f"{self._server_version or 'PostgreSQL'} ({kind})"
 
-    async def _look_at_host(self) -> None:
-        try:
-            raw = await self._engine.request("host.stats", {}, timeout_s=5.0)
-        except StandfastError:
-            self._host_stats = {}
-            return
-        self._host_stats = msgspec.json.decode(raw)
-
     def database(self) -> dict[str, Any]:
         """What is known of PostgreSQL now: the outage clock knows of its end before the next look does."""
         outage = self._vault.outage
@@ -117,6 +106,7 @@ class Board:
 
     def document(self) -> dict[str, Any]:
         """The operator's picture."""
+        hosts = [member.as_wire() for member in self._hosts.members]
         return {
             "service": f"standfast/{__version__}",
             "uptime_s": round(time.monotonic() - self._began, 1),
@@ -126,14 +116,20 @@ class Board:
             "gateway": str(self._gateway.path),
             "database": self.database(),
             "vault": self._vault_status(),
-            "host": {
-                "pid": self._engine.pid,
-                "ready": self._engine.is_ready,
-                "restarts": self._engine.restarts,
-                "rss_mb": round(self._host_stats.get("rss_bytes", 0) / 2**20, 1),
-                "event_loop_delay_ms": self._host_stats.get("event_loop_delay_ms"),
-            },
+            "host": self._host(hosts),
+            "hosts": hosts,
             "sessions": [session.as_wire() for session in self._pool.sessions()],
+        }
+
+    @staticmethod
+    def _host(hosts: list[dict[str, Any]]) -> dict[str, Any]:
+        """All hosts as if they were one: the oldest one's pid, the sum of the rest."""
+        return {
+            "pid": hosts[0]["pid"] if hosts else None,
+            "ready": any(host["ready"] for host in hosts),
+            "restarts": sum(host["restarts"] for host in hosts),
+            "rss_mb": round(sum(host["rss_mb"] for host in hosts), 1),
+            "event_loop_delay_ms": max((host["event_loop_delay_ms"] or 0 for host in hosts), default=None),
         }
 
 

@@ -91,6 +91,10 @@ class VaultRoster:
         wish = self._wishes.get(company)
         return wish is not None and wish.unlinked
 
+    def dead(self) -> list[Company]:
+        """Companies whose creds WhatsApp is known to have ended."""
+        return sorted(wish.company for wish in self._wishes.values() if wish.unlinked)
+
     async def check_known(self, company: Company) -> None:
         if self._is_away:
             record = self._vault.replica.record(company)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,11 +27,13 @@ from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
 from standfast.service import alarms
 from standfast.service.alarms import BusAlerts
+from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.chatting import Chatting
 from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
+from standfast.service.holders import Holders
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
@@ -43,7 +45,9 @@ from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
 from standfast.sessions.gateway import Gateway
+from standfast.sessions.hosts import Hosts, HostsOptions
 from standfast.sessions.pool import SessionPool
+from standfast.sessions.watch import HostWatch, WatchOptions
 from standfast.sessions.wire import Limits
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
@@ -68,6 +72,8 @@ class ServiceOptions:
     gateway_only: bool = False
     backoff: Backoff = field(default_factory=Backoff)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    hosts: HostsOptions = field(default_factory=HostsOptions)
+    watch: WatchOptions = field(default_factory=WatchOptions)
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=SystemClock)
 
@@ -88,15 +94,22 @@ class Service:
         self.vault: Vault
         self.roster: VaultRoster
         self.gateway: Gateway
-        self.engine: Engine
+        self.hosts: Hosts
         self.pool: SessionPool
         self.mailbox: Mailbox
         self.messenger: Messenger
         self._own: OwnDatabase
         self._schema: SchemaKeeper
         self._board: Board
+        self._watch: HostWatch
         self._follower: DatabaseFollower
         self._takeover: Takeover
+        self._archivist: Archivist
+
+    @property
+    def engine(self) -> Engine:
+        """That of the oldest Node host."""
+        return self.hosts.members[0].engine
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -132,12 +145,21 @@ class Service:
         self._wire(node, bridge)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
-        for work in (self._board.run(), self._follower.run(), self._takeover.run()):
+        for work in (
+            self._board.run(),
+            self._follower.run(),
+            self._takeover.run(),
+            self._archivist.run(),
+        ):
             self._spawn(work)
         if not self.options.gateway_only:
-            await self.engine.start()
-            self._stack.push_async_callback(self.engine.stop)
+            # Undone from the last to the first: no new sends, no new sockets; the hosts end theirs, and what they hand
+            # over meanwhile is kept; then what is to be written down.
             self._stack.push_async_callback(self.pool.close)
+            await self.hosts.start()
+            self._stack.push_async_callback(self.hosts.stop)
+            self._spawn(self._watch.run())
+            self._stack.push_async_callback(self.pool.halt)
             await self.messenger.outbox.start()
             self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.vault.outage.state is State.ONLINE:
@@ -204,6 +226,8 @@ class Service:
 
     def _wire(self, node: Path, bridge: Path) -> None:
         archive = self.state.path / "archive"
+        name = f"standfast/{__version__}"
+        self.gateway = Gateway(self.state.gateway_socket, self.vault, name, self.options.limits)
         self.roster = VaultRoster(self.database, self.vault, archive)
         self.pool = SessionPool(
             self.roster,
@@ -211,22 +235,34 @@ class Service:
             self.mailbox,
             self.options.backoff,
             check=self.vault.check_writable,
+            alerts=self.alerts,
+            find_holder=Holders(self.database, self.vault, self.gateway).find,
         )
         limit = parse_limit(self.settings.new_chats_per_minute)
         self.messenger = Messenger(
             self.mailbox, self.pool, self.bus, self.settings.default_region, OutboxOptions(limit=limit)
         )
-        name = f"standfast/{__version__}"
-        self.gateway = Gateway(self.state.gateway_socket, self.vault, name, self.options.limits)
-        self.engine = Engine(self._host_command(node, bridge), self.pool.hearing, self.options.engine)
-        self.pool.use_host(self.engine)
+        settings, options = self.settings, self.options
+        self.hosts = Hosts(
+            self._host_command(node, bridge),
+            self.pool.hearing,
+            self.pool.runs,
+            self.alerts,
+            replace(options.hosts, sessions_per_host=settings.sessions_per_host),
+            options.engine,
+        )
+        self.pool.use_hosts(self.hosts)
+        limits = replace(
+            options.watch, deaf_after_s=settings.deaf_after_s, host_memory_mb=settings.host_memory_mb
+        )
+        self._watch = HostWatch(self.hosts, self.pool, self.alerts, limits)
         self._board = Board(
             str(self.state.path),
             self.settings.database_is_embedded,
             self.database,
             self.vault,
             self.gateway,
-            self.engine,
+            self.hosts,
             self.pool,
             self.simulator,
         )
@@ -239,7 +275,7 @@ class Service:
             Decisions(self.vault, Replication(self.database), archive),
             Exporter(self.vault, self.database),
         )
-        self.gateway.serve_hosts(self.engine)
+        self.gateway.serve_hosts(self.hosts)
         readers, chatting = Readers(self.messenger), Chatting(self.messenger)
         methods = {**operators.methods(), **readers.methods(), **chatting.methods()}
         self.gateway.serve_operators(methods, operators.gone)
@@ -247,7 +283,9 @@ class Service:
             self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
         )
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
-        self._stack.callback(self.bus.subscribe(self._takeover.take))
+        self._archivist = Archivist(self.roster, self.pool, self.alerts)
+        for listener in (self._takeover.take, self._archivist.take):
+            self._stack.callback(self.bus.subscribe(listener))
         self.vault.keeper.on_fenced = self._fenced
 
     def _fenced(self, company: Company, error: CompanyInUse) -> None:

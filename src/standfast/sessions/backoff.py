@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from standfast.sessions.breaker import BreakerLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Delay before the n-th attempt in a row: `base_s` × 2ⁿ⁻¹, at most `cap_s`, spread by ± `jitter`.
 
-    `steady_s` is how long a connection must have been open to count as a success.
+    `steady_s` is how long a connection must have been open to count as a success. `breaker` bounds how often in a row.
     """
 
     base_s: float = 5.0
     cap_s: float = 60.0
     jitter: float = 0.2
     steady_s: float = 30.0
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
 
     def delay_s(self, failures: int) -> float:
         """Seconds to wait after `failures` (≥ 1) failures in a row."""

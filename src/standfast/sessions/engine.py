@@ -114,6 +114,23 @@ class Engine:
             await self.stop()
             raise NodeError(f"the Node host did not come up: {self.last_exit or 'no hello in time'}")
 
+    async def came_up(self) -> bool:
+        """Whether a start that is under way has succeeded, once that is known."""
+        either = [asyncio.create_task(event.wait()) for event in (self._ready, self._stopping)]
+        try:
+            await asyncio.wait(
+                either, timeout=self._options.hello_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in either:
+                task.cancel()
+        return self._ready.is_set()
+
+    def kill(self) -> None:
+        """End a host that answers nothing; another is started in its place."""
+        if self._process is not None:
+            _kill(self._process)
+
     async def stop(self) -> None:
         """Ask the host to end its sockets and leave; kill it after `stop_timeout_s`."""
         self._stopping.set()

@@ -6,7 +6,7 @@ may leave, only once it is kept (`Messages.take`) and was published.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -14,10 +14,11 @@ import structlog
 
 from standfast.authstate.company import Company
 from standfast.errors import ProtocolError, SessionNotOpen, from_wire
+from standfast.sessions import alarms
 from standfast.sessions.driver import SessionDriver
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.roster import Roster, remember
-from standfast.sessions.session import Next, Session, State
+from standfast.sessions.session import REPLACED, Next, Session, State
 
 log = structlog.get_logger(__name__)
 _TRAFFIC = frozenset({"receipt", "undecryptable"})
@@ -39,6 +40,14 @@ class Messages(Protocol):
         """What the company sent under this id, as WhatsApp's protocol buffer, for a receiver that asks for it again;
         None where that is not kept, or not any more."""
         ...
+
+
+FindHolder = Callable[[Company], Awaitable[str | None]]
+
+
+async def nobody_known(_company: Company) -> str | None:
+    """For a service that can look nowhere."""
+    return None
 
 
 class Received(msgspec.Struct):
@@ -66,12 +75,15 @@ class Hearing:
         bus: EventBus,
         driver: SessionDriver,
         messages: Messages,
+        find_holder: FindHolder = nobody_known,
     ) -> None:
+        """`find_holder` says in words who else has a company, where that can be known."""
         self._sessions = sessions
         self._roster = roster
         self._bus = bus
         self._driver = driver
         self._messages = messages
+        self._find_holder = find_holder
         self.retried_at = 0.0  # when sessions that waited for PostgreSQL were tried at once
         self._takers: dict[str, Callable[[Session, dict[str, Any]], None]] = {
             "qr": self._take_qr,
@@ -89,18 +101,18 @@ class Hearing:
         }
 
     def ready(self) -> None:
-        """Start again what ran when the host was lost."""
+        """A host is there: start what waited for one."""
         for session in self._sessions.values():
-            if session.state is State.CLOSED and (session.wanted or session.pairing):
-                session.cancel_timer()
+            if session.awaits_host and (session.wanted or session.pairing):
                 self._driver.launch_later(session)
 
-    def lost(self, reason: str) -> None:
-        """The host is gone with every socket; the engine starts another."""
-        for session in self._sessions.values():
-            session.cancel_timer()
-            if session.is_active:
-                session.enter(State.CLOSED, f"the Node host ended ({reason}); it restarts by itself")
+    def lost(self, reason: str, companies: Iterable[Company]) -> None:
+        """A host is gone with the sockets of these companies; another is started in its place."""
+        for company in companies:
+            session = self._sessions.get(company)
+            if session is not None and session.is_active:
+                session.awaits_host = True
+                session.enter(State.CLOSED, f"its Node host ended ({reason}); it restarts by itself")
                 self._driver.tell(session)
 
     async def asked(self, method: str, params: msgspec.Raw) -> Any:
@@ -172,11 +184,12 @@ class Hearing:
     def _take_paired(self, session: Session, data: dict[str, Any]) -> None:
         session.paired(data.get("jid"), data.get("lid"))
         session.wanted = True
-        self._driver.spawn(remember(session.company, self._roster.linked(session.company)))
+        self._driver.note(remember(session.company, self._roster.linked(session.company)))
         self._driver.tell(session)
 
     def _take_open(self, session: Session, data: dict[str, Any]) -> None:
         session.opened(data.get("jid"), data.get("lid"))
+        self._driver.opened(session)
         self._driver.tell(session)
 
     def _take_undecryptable(self, session: Session, _data: dict[str, Any]) -> None:
@@ -198,10 +211,29 @@ class Hearing:
         elif follow is Next.RECONNECT:
             self._reconnect(session)
         else:
-            session.pairing = None
+            self._ended(session)
+        self._driver.tell(session)
+
+    def _ended(self, session: Session) -> None:
+        """Nothing follows by itself: somebody must be told."""
+        session.pairing = None
         if session.state is State.LOGGED_OUT:
             session.wanted = False
-            self._driver.spawn(remember(session.company, self._roster.unlinked(session.company)))
+            self._driver.note(remember(session.company, self._roster.unlinked(session.company)))
+            self._driver.alert(alarms.logged_out(session))
+        elif session.state is State.FORBIDDEN:
+            self._driver.alert(alarms.forbidden(session))
+        elif session.state is State.REPLACED:
+            self._driver.spawn(self.name_holder(session))
+
+    async def name_holder(self, session: Session) -> None:
+        """Tell that it was replaced, and by whom."""
+        generation, holder = session.generation, await self._find_holder(session.company)
+        if session.state is not State.REPLACED or session.generation != generation:
+            return
+        if session.status == REPLACED:
+            session.reason = f"{session.reason}: {holder or 'another client of WhatsApp'}"
+        self._driver.alert(alarms.replaced(session, holder))
         self._driver.tell(session)
 
     def _reconnect(self, session: Session) -> None:

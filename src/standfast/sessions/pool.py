@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from standfast.alert import AlertSink
 from standfast.authstate.company import Company, company_id
 from standfast.errors import (
     CompanyUnknown,
@@ -22,12 +23,14 @@ from standfast.errors import (
     StandfastError,
     UsageError,
 )
+from standfast.sessions import alarms
 from standfast.sessions.backoff import Backoff
-from standfast.sessions.driver import STOP_TIMEOUT_S, Host, SessionDriver
+from standfast.sessions.driver import STOP_TIMEOUT_S, SessionDriver
 from standfast.sessions.events import EventBus
-from standfast.sessions.hearing import Hearing, Messages
+from standfast.sessions.hearing import FindHolder, Hearing, Messages, nobody_known
+from standfast.sessions.host import Host, HostChoice, SingleHost
 from standfast.sessions.roster import Roster, remember
-from standfast.sessions.session import Pairing, Session, State
+from standfast.sessions.session import ENDED, Pairing, Session, State
 
 log = structlog.get_logger(__name__)
 SEND_TIMEOUT_S = 25.0
@@ -44,17 +47,24 @@ class SessionPool:
         messages: Messages,
         backoff: Backoff | None = None,
         check: Callable[[], None] = lambda: None,
+        alerts: AlertSink | None = None,
+        find_holder: FindHolder = nobody_known,
     ) -> None:
-        """`check` is asked before each send and raises where what the send changes could not be stored."""
+        """`check` is asked before each send and raises where what the send changes could not be stored. `find_holder`
+        says in words who else has a company, where that can be known."""
         self._roster = roster
         self._check = check
-        self._driver = SessionDriver(bus, backoff)
+        self._driver = SessionDriver(bus, backoff, alerts)
         self._sessions: dict[Company, Session] = {}
-        self.hearing = Hearing(self._sessions, roster, bus, self._driver, messages)
+        self.hearing = Hearing(self._sessions, roster, bus, self._driver, messages, find_holder)
+
+    def use_hosts(self, hosts: HostChoice) -> None:
+        """Name the hosts (they need the pool as their listener, so they come second)."""
+        self._driver.hosts = hosts
 
     def use_host(self, host: Host) -> None:
-        """Name the engine (it needs the pool as its listener, so it comes second)."""
-        self._driver.host = host
+        """Name one host for every company."""
+        self.use_hosts(SingleHost(host))
 
     def sessions(self) -> list[Session]:
         """Every session known, by company."""
@@ -79,7 +89,7 @@ class SessionPool:
         await self._want(session, True)
         async with session.lock:
             if not session.is_active:
-                session.failures = 0
+                session.forgive()
                 await self._driver.launch(session)
         return session
 
@@ -97,7 +107,7 @@ class SessionPool:
         await self._want(session, True)
         async with session.lock:
             await self._driver.end(session, "restarted by an operator")
-            session.failures = 0
+            session.forgive()
             await self._driver.launch(session)
         return session
 
@@ -123,7 +133,8 @@ class SessionPool:
             await self._check_pairing(session)
             await self._driver.end(session, "a new pairing was asked for")
             await self._roster.prepare_pairing(session.company)
-            session.pairing, session.failures = pairing, 0
+            session.pairing = pairing
+            session.forgive()
             await self._driver.launch(session)
         return session
 
@@ -170,7 +181,7 @@ class SessionPool:
         session = self._existing(company)
         if session.state is State.OPEN:
             return session
-        if session.wanted and session.state not in (State.REPLACED, State.LOGGED_OUT):
+        if session.wanted and session.state not in ENDED:
             return session
         raise _not_open(session)
 
@@ -189,6 +200,22 @@ class SessionPool:
             log.error("session lost", company=company, code=error.code, reason=error.message)
             session.lost(error)
             self._driver.tell(session)
+            self._driver.spawn(self.hearing.name_holder(session))
+
+    async def renew(self, session: Session, why: str) -> None:
+        """The session is deaf: connect it anew at once."""
+        log.warning("deaf session", company=session.company, reason=why)
+        if await self._driver.renew(session, f"it was deaf ({why}) and is connected anew"):
+            self._driver.alert(alarms.deaf(session, why))
+
+    async def move(self, session: Session, assign: Callable[[], None]) -> bool:
+        """Connect the session anew at the host that `assign` gives it to; whether that was done."""
+        return await self._driver.renew(session, "moves to another Node host", assign)
+
+    def runs(self, company: Company) -> bool:
+        """Whether the company's session has a socket, or gets one by itself."""
+        session = self._sessions.get(company)
+        return session is not None and session.runs
 
     def retry_now(self) -> int:
         """PostgreSQL is back: try at once what waits because of it; how many sessions that is."""
@@ -198,10 +225,16 @@ class SessionPool:
             self._driver.retry(session)
         return len(waiting)
 
-    async def close(self) -> None:
-        """Stop driving sessions; the engine's shutdown ends their sockets."""
+    async def halt(self) -> None:
+        """Start no session any more; the hosts' shutdown ends the sockets, and what they tell then is still heard."""
         for session in self._sessions.values():
             session.cancel_timer()
+            session.cancel_steady()
+        await self._driver.halt()
+
+    async def close(self) -> None:
+        """Halt, and wait until everything was written down."""
+        await self.halt()
         await self._driver.close()
 
     async def _want(self, session: Session, wanted: bool) -> None:
