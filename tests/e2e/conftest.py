@@ -24,6 +24,7 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.service.service import Service, ServiceOptions
 from standfast.service.simulator import Simulator
 from standfast.sessions.backoff import Backoff
+from standfast.sessions.breaker import BreakerLimits
 from standfast.sessions.events import Event
 from standfast.sessions.session import Pairing, Session, State
 from standfast.settings import Settings
@@ -32,7 +33,8 @@ from tests.support import Proxy
 _phones = itertools.count(79_990_100_001)
 _databases = itertools.count(1)
 shares_loop = pytest.mark.asyncio(loop_scope="module")
-QUICK = Backoff(base_s=0.2, cap_s=1.0, steady_s=2.0)
+# Tests close sessions faster than any breaker would let them come back.
+QUICK = Backoff(base_s=0.2, cap_s=1.0, steady_s=2.0, breaker=BreakerLimits(failures=100))
 
 
 async def until(done: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = 20.0) -> Any:

@@ -74,7 +74,8 @@ class Group(msgspec.Struct, kw_only=True):
 
 class Session(msgspec.Struct, kw_only=True):
     """A company's session. `wanted`: it is opened by itself; `reason` and `next_step` say why it is not open, and what
-    to do; `status` is Baileys' code of its last end."""
+    to do; `status` is Baileys' code of its last end; `retry_in_s` when it is tried again. What was heard from WhatsApp
+    last, how fast it answered, and for how long it has left a message unconfirmed, say whether it is alive."""
 
     company: str
     state: str
@@ -85,11 +86,17 @@ class Session(msgspec.Struct, kw_only=True):
     reason: str | None = None
     next_step: str | None = None
     generation: int = 0
+    failures: int = 0
+    breaker: str = "closed"
+    retry_in_s: float | None = None
     reconnects: int = 0
     messages_sent: int = 0
     messages_received: int = 0
     undecryptable: int = 0
     last_message_age_s: float | None = None
+    last_frame_age_s: float | None = None
+    ping_ms: float | None = None
+    unconfirmed_s: float | None = None
 
     @property
     def is_open(self) -> bool:
