@@ -135,7 +135,7 @@ class LoggedEvents(EventStream):
 def message_of(event: Event) -> Message:
     """The message that an event of kind `message` tells of."""
     message = msgspec.convert(event.data["message"], Message)
-    message.company, message.number = event.company, event.number
+    message.company, message.number, message.at = event.company, event.number, event.at
     return message
 
 
@@ -149,4 +149,4 @@ def logged_event(wire: dict[str, Any]) -> Event:
             "number": wire["number"],
             "message": data,
         }
-    return Event(wire["company"], wire["kind"], data, wire["number"])
+    return Event(wire["company"], wire["kind"], data, wire["number"], wire["at"])

@@ -20,8 +20,9 @@ log = structlog.get_logger(__name__)
 class Message(msgspec.Struct, kw_only=True):
     """A decrypted message. `chat` and `sender` are JIDs as WhatsApp addresses them (often …@lid), `*_alt`
     the phone-number form where it is known; `live` is false for history and for what other devices sent. `number` is
-    its place in the service's log. `reply_to` and `target_id` are ids of messages: the one that it answers, and the one
-    that it reacts to, edits or deletes. Its `repr` shows no address and no text."""
+    its place in the service's log, `at` when it came there (seconds since 1970, by its clock). `reply_to` and
+    `target_id` are ids of messages: the one that it answers, and the one that it reacts to, edits or deletes. Its
+    `repr` shows no address and no text."""
 
     id: str
     chat: str
@@ -29,6 +30,7 @@ class Message(msgspec.Struct, kw_only=True):
     timestamp_s: int
     company: str = ""
     number: int | None = None
+    at: float | None = None
     chat_alt: str | None = None
     sender_alt: str | None = None
     from_me: bool = False
@@ -56,6 +58,7 @@ class Event:
     kind: str
     data: dict[str, Any] = field(repr=False)
     number: int | None = None
+    at: float | None = None
 
 
 Listener = Callable[[Event], None]
