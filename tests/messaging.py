@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from standfast.messaging.outbox import OutboxOptions
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.events import EventBus
 from standfast.sessions.pool import SessionPool
+from standfast.sessions.roster import Identity
 from standfast.sessions.session import State
 
 ACME = Company("acme")
@@ -41,9 +42,20 @@ class Wants:
 
     async def check_known(self, company: Company) -> None: ...
 
-    async def check_pairing(self, company: Company) -> None: ...
+    async def identity(self, company: Company) -> Identity | None:
+        return None
 
-    async def prepare_pairing(self, company: Company) -> None: ...
+    async def prepare_pairing(
+        self,
+        company: Company,
+        *,
+        replaces: bool = False,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        if release is not None:
+            await release()
+
+    async def forget_unpaired(self, company: Company) -> None: ...
 
 
 class Host:

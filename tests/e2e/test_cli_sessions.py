@@ -107,7 +107,7 @@ async def test_a_refused_pairing_code_ends_the_command(
 ) -> None:
     """15, with what to do; nothing is paired, and a QR can be asked for at once."""
     await line.simulator.ask("POST", "/faults", {"kind": "refuse-pairing-code", "code": 429})
-    ran = await standfast("pair", "acme", "--phone", f"+{new_phone()}")
+    ran = await standfast("pair", "acme", "--phone", f"+{new_phone()}", "--no-fallback")
     assert ran.code == 15, ran.out
     assert "status 429" in ran.err
     assert "next: Wait some minutes, or pair by QR." in ran.err

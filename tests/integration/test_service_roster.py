@@ -137,7 +137,7 @@ async def test_pairing_is_refused_in_an_outage(
     await store.install(ACME, PAIRED, {})
     assert await now.service.vault.open(ACME)
     await away(now, proxy)
-    for call in (roster.check_pairing(ACME), roster.prepare_pairing(ACME), roster.check_pairing(BOLT)):
+    for call in (roster.identity(ACME), roster.prepare_pairing(ACME), roster.identity(BOLT)):
         with pytest.raises(DatabaseUnavailable, match="nothing is paired until it is back") as refused:
             await call
         assert "Start PostgreSQL" in refused.value.next_step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from standfast.errors import (
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.events import EventBus
 from standfast.sessions.pool import SessionPool
+from standfast.sessions.roster import Identity
 from standfast.sessions.session import Session, State
 from tests.support import until
 
@@ -48,9 +49,20 @@ class Roster:
 
     async def check_known(self, company: Company) -> None: ...
 
-    async def check_pairing(self, company: Company) -> None: ...
+    async def identity(self, company: Company) -> Identity | None:
+        return None
 
-    async def prepare_pairing(self, company: Company) -> None: ...
+    async def prepare_pairing(
+        self,
+        company: Company,
+        *,
+        replaces: bool = False,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        if release is not None:
+            await release()
+
+    async def forget_unpaired(self, company: Company) -> None: ...
 
 
 class Nobody:

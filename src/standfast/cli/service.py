@@ -131,13 +131,17 @@ def pair(
     company: CompanyArgument,
     phone: Annotated[str | None, typer.Option(help="Pair by code with this phone number.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the QR to this PNG file as well.")] = None,
+    fallback: Annotated[
+        bool | None,
+        typer.Option("--fallback/--no-fallback", help="Go on by QR where WhatsApp gives no code."),
+    ] = None,
 ) -> None:
     """Pair a company: shows the QR (or, with --phone, the pairing code) and waits until it is connected."""
     settings = current_settings()
     number = phone
     if number is None and settings.use_pairing_code and settings.whatsapp_phone_number:
         number = settings.whatsapp_phone_number.get_secret_value()
-    run_async(_pair(company, number, png))
+    run_async(_pair(company, number, png, fallback))
 
 
 _VERBS: dict[str, str] = {
@@ -158,10 +162,10 @@ def _command(verb: str) -> Any:
     return run
 
 
-async def _pair(company: str, phone: str | None, png: Path | None) -> None:
+async def _pair(company: str, phone: str | None, png: Path | None, fallback: bool | None) -> None:
     console, deadline = Console(), time.monotonic() + PAIRING_TIMEOUT_S
     async with connect() as client, client.events(company) as events:
-        await client.pair(company, "code" if phone else "qr", phone)
+        await client.pair(company, "code" if phone else "qr", phone, fallback=fallback)
         while not _show_pairing(console, await _before(deadline, events, company), png):
             pass
 

@@ -108,6 +108,7 @@ async def _pair_first(service: Service, company: str) -> None:
         "code" if settings.use_pairing_code else "qr",
         phone.get_secret_value() if phone else None,
         settings.default_region,
+        fallback=settings.pairing_fallback,
     )
     try:
         await service.pool.pair(company, by)

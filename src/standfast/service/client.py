@@ -14,7 +14,15 @@ import msgspec
 
 from standfast.errors import CompanyUnknown, SendFailed, from_wire
 from standfast.service.link import Link
-from standfast.service.records import DeliveryState, ExportedFolder, Group, Sent, Session, Status
+from standfast.service.records import (
+    BegunPairing,
+    DeliveryState,
+    ExportedFolder,
+    Group,
+    Sent,
+    Session,
+    Status,
+)
 from standfast.service.streams import (
     CALL_TIMEOUT_S,
     EventStream,
@@ -123,10 +131,24 @@ class Client:
         document = await self._document("status", {})
         return msgspec.structs.replace(msgspec.convert(document, Status), document=document)
 
-    async def pair(self, company: str, by: Literal["qr", "code"] = "qr", phone: str | None = None) -> None:
-        """Begin pairing; the QR or the code comes as an event: enter `events(company)` before."""
-        params = {"company": company, "by": by}
-        await self._call("sessions.pair", params if phone is None else {**params, "phone": phone})
+    async def pair(
+        self,
+        company: str,
+        by: Literal["qr", "code"] = "qr",
+        phone: str | None = None,
+        *,
+        confirm: bool = False,
+        fallback: bool | None = None,
+    ) -> BegunPairing:
+        """Begin pairing, or follow the same one that is under way; the QR or the code comes as an event: enter
+        `events(company)` before. Another number than the company's raises `Conflict` unless `confirm` is set;
+        `fallback` (None: as the service is set up): by QR where WhatsApp gives no code."""
+        params = {"company": company, "by": by, "phone": phone, "confirm": confirm, "fallback": fallback}
+        return await self._typed(BegunPairing, "sessions.pair", params)
+
+    async def cancel_pairing(self, company: str) -> Session:
+        """End a pairing that is not done; nothing of it is left."""
+        return await self._typed(Session, "sessions.cancel_pairing", {"company": company})
 
     async def start(self, company: str) -> Session:
         """Start a paired company's session; does nothing where it runs."""

@@ -39,6 +39,8 @@ class Pair(msgspec.Struct):
     company: str
     by: Literal["qr", "code"] = "qr"
     phone: str | None = None
+    confirm: bool = False
+    fallback: bool | None = None
 
 
 class Send(msgspec.Struct):
@@ -80,7 +82,9 @@ class Subscribe(msgspec.Struct):
     company: str | None = None
 
 
-def pairing_of(by: Literal["qr", "code"], phone: str | None, region: str | None) -> Pairing:
+def pairing_of(
+    by: Literal["qr", "code"], phone: str | None, region: str | None, *, fallback: bool = False
+) -> Pairing:
     """A checked wish to pair. `UsageError` where a code is asked for without a phone number."""
     if by == "qr":
         return Pairing("qr")
@@ -89,7 +93,7 @@ def pairing_of(by: Literal["qr", "code"], phone: str | None, region: str | None)
             "a pairing code needs the phone number of the company's WhatsApp account",
             next_step="Give it with --phone, or set WHATSAPP_PHONE_NUMBER.",
         )
-    return Pairing("code", phone_digits(phone, region))
+    return Pairing("code", phone_digits(phone, region), fallback=fallback)
 
 
 class Operators:
@@ -104,7 +108,10 @@ class Operators:
         region: str | None,
         decisions: Decisions,
         exporter: Exporter,
+        *,
+        fallback: bool = False,
     ) -> None:
+        """`fallback`: whether a pairing by code goes on by QR where the request does not say so."""
         self._pool = pool
         self._messenger = messenger
         self._bus = bus
@@ -112,6 +119,7 @@ class Operators:
         self._region = region
         self._decisions = decisions
         self._exporter = exporter
+        self._fallback = fallback
         self._subscriptions: dict[Connection, Callable[[], None]] = {}
 
     def methods(self) -> Mapping[str, OperatorMethod]:
@@ -120,6 +128,7 @@ class Operators:
             "status": self._get_status,
             "sessions.list": self._list,
             "sessions.pair": self._pair,
+            "sessions.cancel_pairing": self._verb(self._pool.cancel_pairing),
             "sessions.start": self._verb(self._pool.start),
             "sessions.stop": self._verb(self._pool.stop),
             "sessions.restart": self._verb(self._pool.restart),
@@ -146,11 +155,13 @@ class Operators:
     async def _list(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
         return [session.as_wire() for session in self._pool.sessions()]
 
-    async def _pair(self, connection: Connection, params: msgspec.Raw) -> dict[str, str]:
+    async def _pair(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = _checked(Pair, params)
-        pairing = pairing_of(asked.by, asked.phone, self._region)
-        session = await self._pool.pair(asked.company, pairing)
-        return {"state": session.state.value}
+        fallback = self._fallback if asked.fallback is None else asked.fallback
+        pairing = pairing_of(asked.by, asked.phone, self._region, fallback=fallback)
+        session, follows = await self._pool.begin_pairing(asked.company, pairing, confirm=asked.confirm)
+        prompt = self._pool.pairings.prompt(session)
+        return {"state": session.state.value, "follows": follows, "prompt": prompt}
 
     def _verb(self, act: Callable[[str], Awaitable[Any]]) -> OperatorMethod:
         async def serve(connection: Connection, params: msgspec.Raw) -> dict[str, Any]:

@@ -72,6 +72,33 @@ class Group(msgspec.Struct, kw_only=True):
         return f"Group(jid={self.jid!r}, size={self.size})"
 
 
+class Prompt(msgspec.Struct, kw_only=True):
+    """What is to be scanned or typed at the phone: `kind` is qr or pairing_code."""
+
+    kind: Literal["qr", "pairing_code"]
+    ttl_s: float
+    qr: str | None = None
+    code: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Prompt(kind={self.kind!r}, ttl_s={self.ttl_s})"
+
+
+class BegunPairing(msgspec.Struct, kw_only=True):
+    """A pairing that was asked for. `follows`: the same one was under way already, and `prompt` is what it shows."""
+
+    state: str
+    follows: bool = False
+    prompt: Prompt | None = None
+
+
+class PairingUnderWay(msgspec.Struct, kw_only=True):
+    """How a session is being paired; `because`: why a QR took the place of a code."""
+
+    by: Literal["qr", "code"]
+    because: str | None = None
+
+
 class Session(msgspec.Struct, kw_only=True):
     """A company's session. `wanted`: it is opened by itself; `reason` and `next_step` say why it is not open, and what
     to do; `status` is Baileys' code of its last end; `retry_in_s` when it is tried again. What was heard from WhatsApp
@@ -81,6 +108,7 @@ class Session(msgspec.Struct, kw_only=True):
     state: str
     since_s: float = 0.0
     wanted: bool = False
+    pairing: PairingUnderWay | None = None
     jid: str | None = None
     status: int | None = None
     reason: str | None = None

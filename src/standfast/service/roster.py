@@ -2,14 +2,13 @@
 
 Invariant: a wish is durable here before anything follows from it, and no call waits on a PostgreSQL that is away.
 PostgreSQL's word counts for what was not changed here. Auth state is removed only after it was exported and only
-where it is dead or never was paired.
+where it is dead, never was paired, or is to be replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ import structlog
 
 from standfast.authstate.company import Company
 from standfast.authstate.creds import parse_creds
-from standfast.authstate.multifile import export_folder
 from standfast.errors import (
     CompanyUnknown,
     DatabaseUnavailable,
@@ -30,7 +28,10 @@ from standfast.postgres import sessions_table
 from standfast.postgres.pool import Database
 from standfast.postgres.sessions_table import Row
 from standfast.postgres.store import PostgresAuthStore, Snapshot
+from standfast.service.archive import Archive
 from standfast.service.snapshots import current_state
+from standfast.sessions.phone import number_of
+from standfast.sessions.roster import Identity
 from standfast.vault.outage import State
 from standfast.vault.storage.wishes import Wish
 from standfast.vault.vault import Vault
@@ -52,7 +53,7 @@ class VaultRoster:
         self._database = database
         self._vault = vault
         self._store = PostgresAuthStore(database)
-        self._archive = archive
+        self._archive = Archive(archive)
         self._wishes: dict[Company, Wish] = {wish.company: wish for wish in vault.replica.wishes()}
         self._bringing = asyncio.Lock()
 
@@ -103,16 +104,38 @@ class VaultRoster:
         elif await self._vault.load_creds(company) is None:
             raise CompanyUnknown(f"company {company!r} has no auth state")
 
-    async def check_pairing(self, company: Company) -> None:
-        await self._dead_state(company)
+    async def identity(self, company: Company) -> Identity | None:
+        snapshot = await self._paired_state(company)
+        if snapshot is not None:
+            number = number_of(parse_creds(snapshot.creds).me_jid)
+            return Identity(number, is_alive=not await self._is_dead_anywhere(company))
+        former = await self._archive.latest_number(company)
+        return None if former is None else Identity(former, is_alive=False)
 
-    async def prepare_pairing(self, company: Company) -> None:
-        snapshot = await self._dead_state(company)
-        if snapshot is None:
-            return
-        folder = await self._archived(company, snapshot)
-        await self._vault.remove(company)
-        log.info("dead auth state archived and removed", company=company, folder=str(folder))
+    async def prepare_pairing(
+        self,
+        company: Company,
+        *,
+        replaces: bool = False,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        snapshot = await self._paired_state(company)
+        if snapshot is not None and not (replaces or await self._is_dead_anywhere(company)):
+            raise PairingFailed(
+                f"company {company!r} is paired already",
+                next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
+            )
+        folder = None if snapshot is None else await self._archive.add(company, snapshot)
+        if release is not None:
+            await release()
+        if folder is not None:
+            await self._vault.remove(company)
+            log.info("auth state archived and removed", company=company, folder=str(folder))
+
+    async def forget_unpaired(self, company: Company) -> None:
+        snapshot = await current_state(self._vault, self._store, company)
+        if snapshot is not None and not parse_creds(snapshot.creds).is_registered:
+            await self._vault.remove(company)
 
     async def bring(self) -> None:
         """Tell PostgreSQL what was changed here while it was away, and take what was changed there."""
@@ -188,28 +211,17 @@ class VaultRoster:
             cause=str(cause.facts.get("cause", "timeout")) if cause else "timeout",
         )
 
-    async def _dead_state(self, company: Company) -> Snapshot | None:
+    async def _paired_state(self, company: Company) -> Snapshot | None:
         """The auth state that a new pairing would replace; None where there is none that was ever paired."""
         if self._is_away:
             raise self._needs_database(
                 f"only it can tell that {company} has no other identity: nothing is paired until it is back"
             )
         snapshot = await current_state(self._vault, self._store, company)
-        if snapshot is None or not parse_creds(snapshot.creds).is_registered:
-            return None
-        if not (self.is_dead(company) or await sessions_table.is_unlinked(self._database, company)):
-            raise PairingFailed(
-                f"company {company!r} is paired already",
-                next_step=f"Start it: 'standfast start {company}'; or unlink it first: 'standfast logout {company}'.",
-            )
-        return snapshot
+        return snapshot if snapshot is not None and parse_creds(snapshot.creds).is_registered else None
 
-    async def _archived(self, company: Company, snapshot: Snapshot) -> Path:
-        """Export what is about to be removed, below the state directory."""
-        self._archive.mkdir(mode=0o700, exist_ok=True)
-        folder = self._archive / f"{company}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        await asyncio.to_thread(export_folder, folder, snapshot.creds, snapshot.keys)
-        return folder
+    async def _is_dead_anywhere(self, company: Company) -> bool:
+        return self.is_dead(company) or await sessions_table.is_unlinked(self._database, company)
 
 
 def _row(wish: Wish) -> Row:

@@ -46,6 +46,7 @@ from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
 from standfast.sessions.gateway import Gateway
 from standfast.sessions.hosts import Hosts, HostsOptions
+from standfast.sessions.pairing import PairingOptions
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.watch import HostWatch, WatchOptions
 from standfast.sessions.wire import Limits
@@ -71,6 +72,7 @@ class ServiceOptions:
     with_simulator: bool = False
     gateway_only: bool = False
     backoff: Backoff = field(default_factory=Backoff)
+    pairing: PairingOptions = field(default_factory=PairingOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     hosts: HostsOptions = field(default_factory=HostsOptions)
     watch: WatchOptions = field(default_factory=WatchOptions)
@@ -237,6 +239,7 @@ class Service:
             check=self.vault.check_writable,
             alerts=self.alerts,
             find_holder=Holders(self.database, self.vault, self.gateway).find,
+            pairing=self.options.pairing,
         )
         limit = parse_limit(self.settings.new_chats_per_minute)
         self.messenger = Messenger(
@@ -274,6 +277,7 @@ class Service:
             self.settings.default_region,
             Decisions(self.vault, Replication(self.database), archive),
             Exporter(self.vault, self.database),
+            fallback=self.settings.pairing_fallback,
         )
         self.gateway.serve_hosts(self.hosts)
         readers, chatting = Readers(self.messenger), Chatting(self.messenger)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from standfast.alert import Alert, Level
+from standfast.sessions.phone import masked
 from standfast.sessions.session import Session
 
 
@@ -67,6 +68,18 @@ def forbidden(session: Session) -> Alert:
 def deaf(session: Session, why: str) -> Alert:
     return _alert(
         session, "session_deaf", "warning", f"{session.company} was deaf and is connected anew: {why}"
+    )
+
+
+def another_number(session: Session, before: str, now: str) -> Alert:
+    return _alert(
+        session,
+        "paired_with_another_number",
+        "warning",
+        f"{session.company} was paired with another number ({masked(now)}) than before ({masked(before)})",
+        before=masked(before),
+        now=masked(now),
+        next_step=f"If that is the wrong phone: 'standfast logout {session.company}', then pair it anew.",
     )
 
 

@@ -42,6 +42,8 @@ class SessionDriver:
     ) -> None:
         self.backoff = backoff or Backoff()
         self.hosts: HostChoice | None = None
+        # For how long a session's next socket must not be made.
+        self.hold_s: Callable[[Session], float] = lambda _session: 0.0
         self._alerts = alerts
         self._bus = bus
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,6 +99,9 @@ class SessionDriver:
             async with session.lock:
                 if session.state not in states:
                     return
+                if held_s := self.hold_s(session):
+                    self._launch_in(session, held_s)
+                    return
                 await self.launch(session)
             # The host answers as soon as it has begun; the turn lasts until the socket is open, shows a QR, or failed.
             with contextlib.suppress(TimeoutError):
@@ -134,7 +139,10 @@ class SessionDriver:
         if self._stopping or not (session.wanted or session.pairing):
             return
         session.reconnects += 1
-        delay_s, loop = self._delay_s(session), asyncio.get_running_loop()
+        self._launch_in(session, self._delay_s(session))
+
+    def _launch_in(self, session: Session, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
         session.cancel_timer()
         session.timer = loop.call_later(delay_s, self._due, session)
         session.retry_at = loop.time() + delay_s

@@ -17,6 +17,7 @@ from standfast.errors import ProtocolError, SessionNotOpen, from_wire
 from standfast.sessions import alarms
 from standfast.sessions.driver import SessionDriver
 from standfast.sessions.events import Event, EventBus
+from standfast.sessions.pairing import Pairings
 from standfast.sessions.roster import Roster, remember
 from standfast.sessions.session import REPLACED, Next, Session, State
 
@@ -75,6 +76,7 @@ class Hearing:
         bus: EventBus,
         driver: SessionDriver,
         messages: Messages,
+        pairings: Pairings,
         find_holder: FindHolder = nobody_known,
     ) -> None:
         """`find_holder` says in words who else has a company, where that can be known."""
@@ -84,6 +86,7 @@ class Hearing:
         self._driver = driver
         self._messages = messages
         self._find_holder = find_holder
+        self._pairings = pairings
         self.retried_at = 0.0  # when sessions that waited for PostgreSQL were tried at once
         self._takers: dict[str, Callable[[Session, dict[str, Any]], None]] = {
             "qr": self._take_qr,
@@ -175,13 +178,14 @@ class Hearing:
 
     def _take_code(self, session: Session, data: dict[str, Any]) -> None:
         session.prompted(State.PAIRING, str(data["code"]), float(data.get("ttl_s", 50)))
+        self._pairings.code_shown(session)
         self._driver.tell(session)
 
     def _take_refusal(self, session: Session, data: dict[str, Any]) -> None:
-        reason = f"WhatsApp refused a pairing code (status {data.get('status')})"
-        self._driver.spawn(self._give_up(session, reason))
+        self._pairings.refused(session, int(data.get("status") or 0))
 
     def _take_paired(self, session: Session, data: dict[str, Any]) -> None:
+        self._pairings.paired(session, data)
         session.paired(data.get("jid"), data.get("lid"))
         session.wanted = True
         self._driver.note(remember(session.company, self._roster.linked(session.company)))
@@ -242,7 +246,3 @@ class Hearing:
             self._driver.retry(session)
         else:
             self._driver.reconnect_later(session)
-
-    async def _give_up(self, session: Session, reason: str) -> None:
-        async with session.lock:
-            await self._driver.end(session, reason, "Wait some minutes, or pair by QR.")

@@ -17,7 +17,6 @@ from standfast.authstate.company import Company, company_id
 from standfast.errors import (
     CompanyUnknown,
     JournalUnwritable,
-    PairingFailed,
     SendFailed,
     SessionNotOpen,
     StandfastError,
@@ -29,6 +28,7 @@ from standfast.sessions.driver import STOP_TIMEOUT_S, SessionDriver
 from standfast.sessions.events import EventBus
 from standfast.sessions.hearing import FindHolder, Hearing, Messages, nobody_known
 from standfast.sessions.host import Host, HostChoice, SingleHost
+from standfast.sessions.pairing import PairingOptions, Pairings
 from standfast.sessions.roster import Roster, remember
 from standfast.sessions.session import ENDED, Pairing, Session, State
 
@@ -49,6 +49,7 @@ class SessionPool:
         check: Callable[[], None] = lambda: None,
         alerts: AlertSink | None = None,
         find_holder: FindHolder = nobody_known,
+        pairing: PairingOptions | None = None,
     ) -> None:
         """`check` is asked before each send and raises where what the send changes could not be stored. `find_holder`
         says in words who else has a company, where that can be known."""
@@ -56,7 +57,10 @@ class SessionPool:
         self._check = check
         self._driver = SessionDriver(bus, backoff, alerts)
         self._sessions: dict[Company, Session] = {}
-        self.hearing = Hearing(self._sessions, roster, bus, self._driver, messages, find_holder)
+        self.pairings = Pairings(roster, self._driver, bus, pairing)
+        self.hearing = Hearing(
+            self._sessions, roster, bus, self._driver, messages, self.pairings, find_holder
+        )
 
     def use_hosts(self, hosts: HostChoice) -> None:
         """Name the hosts (they need the pool as their listener, so they come second)."""
@@ -118,24 +122,23 @@ class SessionPool:
             await self._driver.request(session, "session.logout", {}, STOP_TIMEOUT_S)
         return session
 
-    async def pair(self, company: str, pairing: Pairing) -> Session:
-        """Begin pairing; QR or code follow as events. `PairingFailed` where the company is paired."""
+    async def pair(self, company: str, pairing: Pairing, *, confirm: bool = False) -> Session:
+        """Begin pairing, or follow the same one that is under way; QR or code follow as events. `PairingFailed`
+        where the company is paired, `Conflict` where it has another number and `confirm` is not set."""
+        session, _ = await self.begin_pairing(company, pairing, confirm=confirm)
+        return session
+
+    async def begin_pairing(
+        self, company: str, pairing: Pairing, *, confirm: bool = False
+    ) -> tuple[Session, bool]:
+        """As `pair`; and whether the same pairing was under way already."""
         session = self._known(company_id(company))
-        if session.state is State.OPEN:
-            raise PairingFailed(
-                f"company {session.company!r} is paired and connected",
-                next_step=f"Unlink it first: 'standfast logout {session.company}'.",
-            )
-        async with session.lock:
-            if session.state is State.LOGGED_OUT:
-                await self._roster.unlinked(session.company)  # its note may not have been written yet
-            # Before anything is ended: a request that is refused must not cost the session its connection.
-            await self._check_pairing(session)
-            await self._driver.end(session, "a new pairing was asked for")
-            await self._roster.prepare_pairing(session.company)
-            session.pairing = pairing
-            session.forgive()
-            await self._driver.launch(session)
+        return session, await self.pairings.begin(session, pairing, confirm=confirm)
+
+    async def cancel_pairing(self, company: str) -> Session:
+        """End a pairing that is not done and leave nothing of it; does nothing where none is under way."""
+        session = self._existing(company)
+        await self.pairings.cancel(session)
         return session
 
     async def send(
@@ -240,14 +243,6 @@ class SessionPool:
     async def _want(self, session: Session, wanted: bool) -> None:
         session.wanted = wanted
         await remember(session.company, self._roster.want(session.company, wanted))
-
-    async def _check_pairing(self, session: Session) -> None:
-        try:
-            await self._roster.check_pairing(session.company)
-        except PairingFailed as error:
-            if session.state is State.CLOSED:
-                session.enter(State.CLOSED, error.message, error.next_step)
-            raise
 
     async def _startable(self, company: str) -> Session:
         """The company's session. `CompanyUnknown` for one that nobody has paired: no row of it may be left behind."""

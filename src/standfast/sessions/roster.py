@@ -5,7 +5,8 @@ Invariant: no session depends on its row; the row only decides what a restart st
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -14,6 +15,15 @@ from standfast.authstate.company import Company
 from standfast.errors import StandfastError
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose auth state a company has, or had last: `number` as digits, None where it is not known. `is_alive`: WhatsApp
+    has not ended it, as far as is known."""
+
+    number: str | None = field(repr=False)
+    is_alive: bool
 
 
 class Roster(Protocol):
@@ -39,13 +49,24 @@ class Roster(Protocol):
         """Raises `CompanyUnknown` where the company has no auth state. Changes nothing."""
         ...
 
-    async def check_pairing(self, company: Company) -> None:
-        """Raises `PairingFailed` where the company is paired and alive. Changes nothing."""
+    async def identity(self, company: Company) -> Identity | None:
+        """Whose the company is, or was; None where it was never paired. `DatabaseUnavailable` where that cannot be
+        told: only PostgreSQL knows that there is no other identity."""
         ...
 
-    async def prepare_pairing(self, company: Company) -> None:
-        """Make room for a new identity: archives and removes auth state that is dead. Raises as
-        `check_pairing`."""
+    async def prepare_pairing(
+        self,
+        company: Company,
+        *,
+        replaces: bool = False,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Make room for a new identity: archives auth state that was paired, awaits `release`, which ends whoever uses
+        it, then removes it. `PairingFailed` where it is alive and `replaces` is not set."""
+        ...
+
+    async def forget_unpaired(self, company: Company) -> None:
+        """Remove what a pairing that was not completed has left; auth state that was ever paired stays."""
         ...
 
 

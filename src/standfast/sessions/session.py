@@ -58,10 +58,21 @@ _HINDRANCES = (DatabaseUnavailable, GraceExpired, JournalUnwritable, ServiceUnav
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """How a company is to be paired; `phone` (digits) is needed for a pairing code."""
+    """How a company is to be paired; `phone` (digits) is needed for a pairing code. `fallback`: by QR where WhatsApp
+    gives no code or none is entered; `because`: why a QR took the place of a code."""
 
     by: Literal["qr", "code"]
     phone: str | None = None
+    fallback: bool = False
+    because: str | None = None
+
+    def is_same_as(self, other: Pairing) -> bool:
+        """Whether who asks for `other` gets it by following this one."""
+        return (self.by, self.phone) == (other.by, other.phone)
+
+    def as_public(self) -> dict[str, str | None]:
+        """What operators see; no number."""
+        return {"by": self.by, "because": self.because}
 
     def as_wire(self) -> dict[str, str]:
         return {"by": self.by} if self.phone is None else {"by": self.by, "phone": self.phone}
@@ -272,6 +283,7 @@ class Session:
             "state": self.state.value,
             "since_s": round(now - self.since, 1),
             "wanted": self.wanted,
+            "pairing": self.pairing.as_public() if self.pairing else None,
             "jid": self.jid,
             "status": self.status,
             "reason": self.reason,

@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     auto_start_monitoring: bool = Field(True, alias="AUTO_START_MONITORING")
     use_pairing_code: bool = Field(False, alias="USE_PAIRING_CODE")
     whatsapp_phone_number: SecretStr | None = Field(None, alias="WHATSAPP_PHONE_NUMBER")
+    pairing_fallback: bool = Field(True, alias="STANDFAST_PAIRING_FALLBACK")
     default_region: str | None = Field(None, alias="STANDFAST_DEFAULT_REGION")
     state_dir: AbsolutePath = Field(default_factory=_default_state_dir, alias="STANDFAST_STATE_DIR")
     bridge_dir: AbsolutePath | None = Field(None, alias="STANDFAST_BRIDGE_DIR")
