@@ -56,14 +56,17 @@ class Client:
     ) -> Sent:
         """Send a text, or other content (docs/messages.md), to a phone number (+7…) or JID. It is on the service's disk
         before anything else; then it is waited for, at most `wait_s`, until WhatsApp has it (`state` tells). Raises the
-        error that it failed with. Repeated with the same `idempotency_key` it is sent once."""
+        error that it failed with (`facts["message_id"]` names it). Repeated with the same `idempotency_key` it
+        is sent once."""
         params: dict[str, Any] = {"company": company, "to": to, "wait_s": wait_s}
         params["content"] = {"type": "text", "text": content} if isinstance(content, str) else content
         if idempotency_key is not None:
             params["idempotency_key"] = idempotency_key
         sent = await self._typed(Sent, "messages.send", params, CALL_TIMEOUT_S + wait_s)
         if sent.state == "failed":
-            raise from_wire(sent.error or {"code": SendFailed.code, "message": "the message was not sent"})
+            error = from_wire(sent.error or {"code": SendFailed.code, "message": "the message was not sent"})
+            error.facts.setdefault("message_id", sent.message_id)
+            raise error
         return sent
 
     async def message(self, company: str, message_id: str) -> Sent | None:
