@@ -183,8 +183,9 @@ class EventLog:
 
         def step(connection: sqlite3.Connection) -> int:
             return connection.execute(
-                "delete from events where number in (select number from events where at < ? and number not in"
-                " (select number from deliveries where dead_at is null) and number <="
+                "delete from events where number in (select number from events e where at < ? and not exists"
+                " (select 1 from webhooks w join deliveries d on d.webhook = w.name and d.number = e.number"
+                " where d.dead_at is null) and number <="
                 " (select coalesce(min(done), 9223372036854775807) from consumers) order by at limit ?)",
                 (older_than, limit),
             ).rowcount

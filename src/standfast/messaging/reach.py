@@ -74,6 +74,10 @@ class Reach:
             self.permitted(target.host, [ipaddress.IPv4Address("127.0.0.1")])
         return target
 
+    def origin(self, url: str) -> str:
+        """What may be shown of a URL that passed."""
+        return _parsed(url).origin
+
     def permitted(self, host: str, addresses: Iterable[IPAddress]) -> list[IPAddress]:
         """Those of a host's addresses that may be connected to. Raises `UsageError` where there is none."""
         if host in self._hosts:

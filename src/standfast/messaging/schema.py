@@ -15,8 +15,8 @@ _BUSY_TIMEOUT_S = 2.0
 
 # `outgoing.state` and `outgoing.reached` are ranks of `outgoing.State`. `events.tag` tells a message's second delivery
 # from its first, `events.name` finds it by its id alone. `chats.read` is the newest event that was marked as read,
-# `chats.known_as` the phone-number form of a chat. `deliveries` are what a webhook is still owed; `dead` says since
-# when one was given up.
+# `chats.known_as` the phone-number form of a chat. `deliveries` are what a webhook is still owed, in lanes, one for each
+# chat; `dead_at` says since when one was given up.
 _TABLES = """
 create table notes (name text primary key, note blob not null) without rowid;
 create table outgoing (
@@ -43,11 +43,15 @@ create index events_name on events (name) where name is not null;
 create index events_chat on events (company, chat, number);
 create index events_age on events (at);
 create table consumers (name text primary key, done integer not null, changed_at real not null) without rowid;
-create table webhooks (name text primary key, spec blob not null, changed_at real not null) without rowid;
-create table deliveries (
-    webhook text not null, number integer not null, attempts integer not null default 0,
-    next_at real not null default 0, error text, dead_at real, primary key (webhook, number)
+create table webhooks (
+    name text primary key, spec blob not null, changed_at real not null, failing_since real
 ) without rowid;
+create table deliveries (
+    webhook text not null, number integer not null, company text not null, lane blob not null,
+    queued_at real not null, attempts integer not null default 0, error blob, dead_at real,
+    primary key (webhook, number)
+) without rowid;
+create index deliveries_lane on deliveries (webhook, company, lane, number);
 """
 
 
