@@ -125,7 +125,7 @@ class Hooks:
     async def __aenter__(self) -> Self:
         self.mailbox.open()
         self.webhooks.load()
-        await self.webhooks.start()
+        self.webhooks.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

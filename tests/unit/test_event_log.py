@@ -113,8 +113,9 @@ async def test_old_messages_go_and_those_that_are_owed_stay(tmp_path: Path) -> N
     sent = await post.send(ANNA, "sent", wait_s=5.0)
     owed = post.mailbox.log.after(0, kinds=["message"])[1].number
     await post.mailbox.file.write(
-        lambda connection: connection.execute(
-            "insert into deliveries (webhook, number) values ('hook', ?)", (owed,)
+        lambda connection: connection.executescript(
+            "insert into webhooks values ('hook', x'', 0, null); insert into deliveries"
+            f" (webhook, number, company, lane, queued_at) values ('hook', {owed}, 'acme', x'', 0);"
         )
     )
     post.close_session()

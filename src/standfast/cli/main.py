@@ -19,7 +19,17 @@ import typer
 from typer.exceptions import TyperException
 
 from standfast import __version__
-from standfast.cli import config, database, messages, quarantine, service, simulator, tokens, transfer
+from standfast.cli import (
+    config,
+    database,
+    messages,
+    quarantine,
+    service,
+    simulator,
+    tokens,
+    transfer,
+    webhooks,
+)
 from standfast.cli.context import Terminated
 from standfast.cli.output import ReaderGone, console, print_error
 from standfast.errors import StandfastError, UsageError
@@ -40,7 +50,7 @@ class Unexpected(StandfastError):
 
 
 # Each module has `register(app)`; the order is that of `standfast --help`.
-COMMAND_MODULES = (service, messages, database, transfer, quarantine, tokens, config, simulator)
+COMMAND_MODULES = (service, messages, database, transfer, quarantine, webhooks, tokens, config, simulator)
 
 app = typer.Typer(
     name="standfast",

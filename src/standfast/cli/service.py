@@ -21,6 +21,7 @@ from standfast.cli.context import current_settings, run_async
 from standfast.cli.live import STATE_STYLES
 from standfast.cli.output import JsonOption, duration, print_json, size
 from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
+from standfast.cli.webhooks import webhook_table
 from standfast.errors import PairingFailed, UsageError
 from standfast.service.client import connect
 from standfast.sessions.events import Event
@@ -74,6 +75,9 @@ def status(as_json: JsonOption = False) -> None:
         console.print(line, soft_wrap=True)
     _print_companies(console, answer["vault"]["companies"])
     _print_sessions(console, answer["sessions"])
+    if answer["webhooks"]:
+        console.print()
+        console.print(webhook_table(answer["webhooks"]))
     return None
 
 

@@ -56,7 +56,9 @@ class EventLog:
 
     def load(self) -> None:
         """Read where the log ends; to be called once the file is open."""
-        self._last = self._file.read("select coalesce(max(number), 0) from events")[0][0]
+        self._last = self._file.read(
+            "select coalesce((select seq from sqlite_sequence where name = 'events'), 0)"
+        )[0][0]
 
     @property
     def last(self) -> int:

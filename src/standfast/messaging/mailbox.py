@@ -16,6 +16,7 @@ import structlog
 from standfast.alert import Alert, AlertSink
 from standfast.authstate.company import Company
 from standfast.errors import StandfastError
+from standfast.messaging.consumers import Consumers
 from standfast.messaging.events import EventLog
 from standfast.messaging.file import MessageFile
 from standfast.messaging.outgoing import OutgoingTable
@@ -46,6 +47,7 @@ class Mailbox:
         self._file = MessageFile(directory, key, self._damaged)
         self.log = EventLog(self._file, clock)
         self.outgoing = OutgoingTable(self._file, clock)
+        self.consumers = Consumers(self._file, self.log, clock)
         self._notes: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,6 +91,7 @@ class Mailbox:
 
     async def trim(self) -> int:
         """Forget what is older than it has to be kept, and needed by nobody; how many rows."""
+        await self.consumers.tidy()
         before, removed = self._clock() - self._kept_s, 0
         while rows := await self.log.trim(before, TRIM_ROWS) + await self.outgoing.trim(before, TRIM_ROWS):
             removed += rows

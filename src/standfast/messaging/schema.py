@@ -15,8 +15,8 @@ _BUSY_TIMEOUT_S = 2.0
 
 # `outgoing.state` and `outgoing.reached` are ranks of `outgoing.State`. `events.tag` tells a message's second delivery
 # from its first, `events.name` finds it by its id alone. `chats.read` is the newest event that was marked as read,
-# `chats.known_as` the phone-number form of a chat. `deliveries` are what a webhook is still owed, in lanes, one for each
-# chat; `dead_at` says since when one was given up.
+# `chats.known_as` the phone-number form of a chat. `deliveries` are what a webhook is still owed, in lanes, one
+# for each chat; `dead_at` says since when one was given up.
 _TABLES = """
 create table notes (name text primary key, note blob not null) without rowid;
 create table outgoing (

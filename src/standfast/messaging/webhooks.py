@@ -78,7 +78,7 @@ class Webhooks:
         self._failing = self._registry.load()
         self._events.on_added(self._registry.owe)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         for webhook in self._registry.all():
             self._begin(webhook)
         self._unwake = self._events.wake(self._wake)

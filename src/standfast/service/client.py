@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from standfast.errors import CompanyUnknown, SendFailed, from_wire
+from standfast.service.consumer import consume
 from standfast.service.link import Link
 from standfast.service.records import (
     BegunPairing,
@@ -210,13 +211,41 @@ class Client:
                 yield message_of(event)
 
     async def on_message(
-        self, callback: Callable[[Message], Awaitable[None]], company: str | None = None
+        self,
+        callback: Callable[[Message], Awaitable[None]],
+        company: str | None = None,
+        *,
+        consumer: str | None = None,
     ) -> None:
-        """Await `callback` for each live inbound message, one after the other, until the service ends."""
+        """Await `callback` for each live inbound message, one after the other, until the service ends; from now on, or
+        with the name of a `consumer` from behind the last message whose callback returned, whoever crashed since: at
+        least once, in order. What `callback` raises ends this, and that message comes again."""
+
+        async def take(message: Message) -> None:
+            if message.live and not message.from_me:
+                await callback(message)
+
+        if consumer is not None:
+            companies = () if company is None else (company,)
+            return await consume(
+                self._link,
+                consumer,
+                lambda event: take(message_of(event)),
+                companies=companies,
+                kinds=("message",),
+            )
         async with contextlib.aclosing(self.messages(company)) as messages:
             async for message in messages:
-                if message.live and not message.from_me:
-                    await callback(message)
+                await take(message)
+        return None
+
+    async def webhooks(self, verb: str, **params: Any) -> Any:
+        """`list`, `show`, `add`, `remove`, `pause`, `resume`, `rotate`, `test`, `dead`, `replay`: docs/webhooks.md."""
+        return await self._document(f"webhooks.{verb}", params)
+
+    async def consumers(self, verb: Literal["list", "remove"], **params: str) -> Any:
+        """The names that `on_message` goes on under: all of them, or remove the one of that `name`."""
+        return await self._document(f"consumers.{verb}", params)
 
     async def open(self) -> None:
         """Connect now rather than at the first call; `connect()` does it."""

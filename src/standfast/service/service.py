@@ -21,7 +21,11 @@ from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.outbox import OutboxOptions
+from standfast.messaging.outside import Outside
 from standfast.messaging.rate import parse_limit
+from standfast.messaging.reach import Reach
+from standfast.messaging.webhooks import Webhooks
+from standfast.messaging.webhooks_courier import CourierOptions
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
@@ -30,10 +34,12 @@ from standfast.service.alarms import BusAlerts
 from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.chatting import Chatting
+from standfast.service.consuming import Consuming
 from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.holders import Holders
+from standfast.service.hooking import Hooking
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
@@ -49,7 +55,7 @@ from standfast.sessions.hosts import Hosts, HostsOptions
 from standfast.sessions.pairing import PairingOptions
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.watch import HostWatch, WatchOptions
-from standfast.sessions.wire import Limits
+from standfast.sessions.wire import Connection, Limits
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
 from standfast.vault.clock import Clock, SystemClock
@@ -99,6 +105,8 @@ class Service:
         self.hosts: Hosts
         self.pool: SessionPool
         self.mailbox: Mailbox
+        self.outside: Outside
+        self.webhooks: Webhooks
         self.messenger: Messenger
         self._own: OwnDatabase
         self._schema: SchemaKeeper
@@ -221,10 +229,22 @@ class Service:
             self.alerts,
             settings.messages_kept_days,
         )
+        self.outside = Outside(Reach(settings.allow_private_urls or ""))
+        self.webhooks = Webhooks(
+            self.mailbox.file,
+            self.mailbox.log,
+            self.outside,
+            self.alerts,
+            CourierOptions(give_up_s=settings.webhook_give_up_h * 3_600),
+        )
         self.mailbox.open()
         self._stack.push_async_callback(self.mailbox.close)
+        self.webhooks.load()
         self._stack.callback(self.mailbox.record(self.bus))
         self._spawn(self.mailbox.run())
+        self._stack.push_async_callback(self.outside.close)
+        self._stack.push_async_callback(self.webhooks.stop)
+        self.webhooks.start()
 
     def _wire(self, node: Path, bridge: Path) -> None:
         archive = self.state.path / "archive"
@@ -280,9 +300,21 @@ class Service:
             fallback=self.settings.pairing_fallback,
         )
         self.gateway.serve_hosts(self.hosts)
-        readers, chatting = Readers(self.messenger), Chatting(self.messenger)
-        methods = {**operators.methods(), **readers.methods(), **chatting.methods()}
-        self.gateway.serve_operators(methods, operators.gone)
+        consuming = Consuming(self.mailbox.consumers)
+        rooms = (
+            operators,
+            Readers(self.messenger),
+            Chatting(self.messenger),
+            Hooking(self.webhooks),
+            consuming,
+        )
+        methods = {name: method for room in rooms for name, method in room.methods().items()}
+
+        def gone(connection: Connection) -> None:
+            operators.gone(connection)
+            consuming.gone(connection)
+
+        self.gateway.serve_operators(methods, gone)
         self._follower = DatabaseFollower(
             self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
         )
@@ -331,7 +363,8 @@ class Service:
 
     async def status(self) -> dict[str, Any]:
         """The operator's picture; the schema of `standfast status --json`."""
-        return self._board.document()
+        consumers = self.mailbox.consumers.all()
+        return {**self._board.document(), "webhooks": self.webhooks.all(), "consumers": consumers}
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -116,20 +116,23 @@ class LoggedEvents(EventStream):
             "kinds": self._kinds,
             "wait_s": PAGE_WAIT_S,
         }
-        answer = msgspec.json.decode(await self._patient(params))
+        raw = await patiently(self._link, "events.list", params, CALL_TIMEOUT_S + PAGE_WAIT_S)
+        answer = msgspec.json.decode(raw)
         self._page.extend(logged_event(wire) for wire in answer["events"])
         self._after = answer["after"]
 
-    async def _patient(self, params: dict[str, Any]) -> msgspec.Raw:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + RESUME_PATIENCE_S
-        while True:
-            try:
-                return await self._link.request("events.list", params, CALL_TIMEOUT_S + PAGE_WAIT_S)
-            except ServiceUnavailable:
-                if self._link.is_closed or loop.time() > deadline:
-                    raise
-            await asyncio.sleep(RESUME_INTERVAL_S)
+
+async def patiently(link: Link, method: str, params: Mapping[str, Any], timeout_s: float) -> msgspec.Raw:
+    """The answer to what may be asked twice, also where the service restarts meanwhile and is back within a minute."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + RESUME_PATIENCE_S
+    while True:
+        try:
+            return await link.request(method, params, timeout_s)
+        except ServiceUnavailable:
+            if link.is_closed or loop.time() > deadline:
+                raise
+        await asyncio.sleep(RESUME_INTERVAL_S)
 
 
 def message_of(event: Event) -> Message:

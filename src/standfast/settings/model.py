@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     host_memory_mb: int = Field(2_048, alias="STANDFAST_HOST_MEMORY_MB", ge=128)
     new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
     messages_kept_days: float = Field(7.0, alias="STANDFAST_MESSAGES_KEPT_DAYS", gt=0, le=3_650)
+    webhook_give_up_h: float = Field(24.0, alias="STANDFAST_WEBHOOK_GIVE_UP_H", gt=0, le=720)
     allow_private_urls: str | None = Field(None, alias="STANDFAST_ALLOW_PRIVATE_URLS")
     http: Literal["on", "off"] = Field("on", alias="STANDFAST_HTTP")
     http_host: str = Field("127.0.0.1", alias="STANDFAST_HTTP_HOST", min_length=1, max_length=253)
