@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,12 +114,12 @@ async def test_old_messages_go_and_those_that_are_owed_stay(tmp_path: Path) -> N
     await post.receive("A2", "old and owed")
     sent = await post.send(ANNA, "sent", wait_s=5.0)
     owed = post.mailbox.log.after(0, kinds=["message"])[1].number
-    await post.mailbox.file.write(
-        lambda connection: connection.executescript(
-            "insert into webhooks values ('hook', x'', 0, null); insert into deliveries"
-            f" (webhook, number, company, lane, queued_at) values ('hook', {owed}, 'acme', x'', 0);"
-        )
-    )
+    columns = "webhook, number, company, lane, queued_at"
+    for statement in (
+        "insert into webhooks values ('hook', x'', 0, null)",
+        f"insert into deliveries ({columns}) values ('hook', {owed}, 'acme', x'', 0)",
+    ):
+        await post.mailbox.file.write(partial(_execute, statement))
     post.close_session()
     queued = await post.send(ANNA, "queued", lifetime_s=30 * 86_400)
     now += 8 * 86_400
@@ -151,3 +153,7 @@ async def test_a_file_that_cannot_be_read_is_moved_aside_and_told(tmp_path: Path
         assert second.mailbox.log.last == 0
         assert len(list(directory.glob("damaged-*/messages.db"))) == 1
         await second.mailbox.close()
+
+
+def _execute(statement: str, connection: sqlite3.Connection) -> None:
+    connection.execute(statement)
