@@ -111,7 +111,7 @@ class Service:
         self._own: OwnDatabase
         self._schema: SchemaKeeper
         self._board: Board
-        self._watch: HostWatch
+        self.watch: HostWatch
         self._follower: DatabaseFollower
         self._takeover: Takeover
         self._archivist: Archivist
@@ -168,7 +168,7 @@ class Service:
             self._stack.push_async_callback(self.pool.close)
             await self.hosts.start()
             self._stack.push_async_callback(self.hosts.stop)
-            self._spawn(self._watch.run())
+            self._spawn(self.watch.run())
             self._stack.push_async_callback(self.pool.halt)
             await self.messenger.outbox.start()
             self._stack.push_async_callback(self.messenger.outbox.stop)
@@ -278,7 +278,7 @@ class Service:
         limits = replace(
             options.watch, deaf_after_s=settings.deaf_after_s, host_memory_mb=settings.host_memory_mb
         )
-        self._watch = HostWatch(self.hosts, self.pool, self.alerts, limits)
+        self.watch = HostWatch(self.hosts, self.pool, self.alerts, limits)
         self._board = Board(
             str(self.state.path),
             self.settings.database_is_embedded,

@@ -164,11 +164,12 @@ class HostWatch:
             self._slow_since.pop(member, None)
             slow_s = 0.0
         if rss_mb > options.host_memory_mb:
-            self._replace(member, f"it uses {rss_mb:.0f} MB, more than {options.host_memory_mb} MB")
+            self.replace(member, f"it uses {rss_mb:.0f} MB, more than {options.host_memory_mb} MB")
         elif slow_s >= options.host_slow_for_s:
-            self._replace(member, f"its event loop has been late for {slow_s:.0f} s")
+            self.replace(member, f"its event loop has been late for {slow_s:.0f} s")
 
-    def _replace(self, member: Member, why: str) -> None:
+    def replace(self, member: Member, why: str) -> None:
+        """Begin to move the host's sessions to a new one, unless it is too young or another is just being replaced."""
         is_busy = self._replacing is not None and not self._replacing.done()
         if is_busy or member.retiring or time.monotonic() - member.began < self._options.host_age_s:
             return
