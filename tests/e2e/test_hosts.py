@@ -58,8 +58,8 @@ async def chat(line: Line, texts: list[str]) -> None:
 @pytest.mark.parametrize("line", [{"deaf_after_s": 3.0}], indirect=True)
 @pytest.mark.parametrize("kind", ["mute", "deaf"])
 async def test_a_deaf_session_comes_back_by_itself(line: Line, kind: str) -> None:
-    """A socket that stays open and passes nothing, or answers pings only, is found by its traffic within its limit; what
-    was sent to it and by it meanwhile arrives, once."""
+    """A socket that stays open and passes nothing, or answers pings only, is found by its traffic within its limit;
+    what was sent to it and by it meanwhile arrives, once."""
     await acquainted(line)
     session, since = line.session("acme"), len(line.heard)
     generation = session.generation

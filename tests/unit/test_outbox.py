@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from standfast.errors import CompanyUnknown, Conflict, SendFailed, SessionNotOpen, UsageError
@@ -131,6 +133,32 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     await until(lambda: len(after.host.handed) == 2)
     assert [one[2] for one in after.host.handed] == [left.message_id, queued.message_id]
     await after.stop()
+
+
+async def test_a_stop_brings_what_is_under_way_to_its_end(tmp_path: Path) -> None:
+    """The hand-over that has begun is finished and its confirmation noted; nothing else is begun."""
+    post, gate = Post(tmp_path), asyncio.Event()
+    await post.start()
+    await post.open()
+    request, post.host.confirms = post.host.request, False
+
+    async def slow(method: str, params: Any, *, timeout_s: float) -> msgspec.Raw:
+        await gate.wait()
+        return await request(method, params, timeout_s=timeout_s)
+
+    post.host.request = slow  # type: ignore[method-assign]
+    sent, waiting = await post.send(ANNA, "1"), await post.send(ANNA, "2")
+    await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(post.messenger.outbox.stop())
+    await asyncio.sleep(0.01)
+    gate.set()
+    await until(lambda: len(post.host.handed) == 1)
+    post.receipt(sent.message_id, "sent")
+    await stopping
+    assert post.host.texts() == ["1"]
+    assert await state(post, sent.message_id) is State.SENT
+    assert await state(post, waiting.message_id) is State.QUEUED
+    await post.stop()
 
 
 async def test_an_idempotency_key_makes_one_message(post: Post) -> None:

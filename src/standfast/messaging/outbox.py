@@ -8,6 +8,7 @@ chat nothing is handed over while an earlier message may still have to be.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -43,6 +44,7 @@ class OutboxOptions:
 
     lifetime_s: float = 86_400.0
     confirmation_s: float = 30.0
+    flush_s: float = 2.0
     retry_base_s: float = 1.0
     retry_cap_s: float = 60.0
     attempts: int = 10
@@ -83,6 +85,8 @@ class Outbox:
         self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[State, dict[str, Any] | None]]]] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._confirmed = asyncio.Event()
 
     async def start(self) -> None:
         """Listen to sessions, and queue what an earlier run has not brought to WhatsApp."""
@@ -92,13 +96,28 @@ class Outbox:
         self._watch = asyncio.create_task(self._watch_confirmations(), name="outbox")
 
     async def stop(self) -> None:
-        """Hand over nothing more; what waits stays on disk."""
+        """Begin no hand-over any more, and give what is under way, and its confirmation, `flush_s`; what waits stays on
+        disk."""
+        self._stopping = True
+        lanes = [lane for line in self._lines.values() for lane in line.lanes.values() if lane.task]
+        tasks = [lane.task for lane in lanes if lane.task and lane.under_way is None]
+        moving = {lane.task for lane in lanes if lane.task and lane.under_way is not None}
+        await _ended([*tasks, *([self._watch] if self._watch else [])])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.flush_s):
+                await asyncio.gather(*moving, return_exceptions=True)
+                while self._awaits_confirmation():
+                    self._confirmed.clear()
+                    await self._confirmed.wait()
+        await _ended(moving)
         self._unsubscribe()
-        tasks = [lane.task for line in self._lines.values() for lane in line.lanes.values() if lane.task]
-        tasks += [self._watch] if self._watch else []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _awaits_confirmation(self) -> bool:
+        """Whether something has left just now: WhatsApp's server answers within a moment, or not at all."""
+        since = asyncio.get_running_loop().time() - self._options.flush_s
+        lines = [line for line in self._lines.values() if line.is_open.is_set()]
+        left = (item.left_at for line in lines for item in line.unconfirmed.values())
+        return any(at is not None and at > since for at in left)
 
     async def accept(
         self,
@@ -186,6 +205,7 @@ class Outbox:
 
     def _receipt(self, company: str, data: dict[str, Any]) -> None:
         state = STATES.get(str(data.get("status")))
+        self._confirmed.set()
         line = self._lines.get(Company(company))
         if state is None or state < State.SENT:
             return
@@ -224,7 +244,7 @@ class Outbox:
             lane.task = asyncio.get_running_loop().create_task(self._serve(line, chat, lane))
 
     async def _serve(self, line: Line, chat: bytes, lane: Lane) -> None:
-        while lane.items:
+        while lane.items and not self._stopping:
             item = lane.items[0]
             delay_s = await self._attempt(line, lane, item)
             if delay_s > 0:
@@ -332,6 +352,12 @@ class Outbox:
                 if late and line.is_open.is_set():
                     log.warning("messages were not confirmed in time", company=line.company, count=len(late))
                     self._again(line, late)
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _known(error: Exception) -> StandfastError:
