@@ -231,7 +231,7 @@ class LiveView:
         if host:
             facts.add_row(
                 " host",
-                f"Node, pid {host.get('pid')}, {host.get('rss_mb', 0):.0f} MB, restarts {host.get('restarts', 0)}",
+                f"Node, {_pids(self.status)}, {host.get('rss_mb', 0):.0f} MB, restarts {host.get('restarts', 0)}",
             )
         facts.add_row(" state", str(self.status.get("state_dir", "")))
         facts.add_row(" gateway", str(self.status.get("gateway", "")))
@@ -253,3 +253,8 @@ class LiveView:
                 Text(text, overflow="ellipsis", no_wrap=True),
             )
         return Panel(lines, title="latest messages", title_align="left", border_style="dim", box=box.ROUNDED)
+
+
+def _pids(status: dict[str, Any]) -> str:
+    pids = [str(host["pid"]) for host in status.get("hosts", ())]
+    return f"pid {', '.join(pids) or '-'}"

@@ -90,11 +90,23 @@ def _print_facts(console: Console, answer: dict[str, Any]) -> None:
         "vault": vault_line(answer["vault"]),
         "node": node_line(answer["vault"]),
         "host": f"pid {host['pid']}, {host['rss_mb']} MB, restarts {host['restarts']}",
+        **host_lines(answer["hosts"]),
         "gateway": answer["gateway"],
         "state": answer["state_dir"],
     }
     for name, fact in facts.items():
         console.print(Text(f"{name:<9} ", style="dim").append_text(_as_text(fact)), soft_wrap=True)
+
+
+def host_lines(hosts: list[dict[str, Any]]) -> dict[str, str]:
+    """One line for each Node host, where there are several."""
+    return {
+        f"host {number}": f"pid {host['pid']}, {host['sessions']} sessions, {host['rss_mb']} MB, event loop "
+        f"{host['event_loop_delay_ms'] or 0:g} ms late, restarts {host['restarts']}"
+        + (", being replaced" if host["retiring"] else "" if host["ready"] else ", starting")
+        for number, host in enumerate(hosts, 1)
+        if len(hosts) > 1
+    }
 
 
 def _as_text(fact: str | Text) -> Text:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -267,12 +268,11 @@ class Service:
         )
         settings, options = self.settings, self.options
         self.hosts = Hosts(
-            self._host_command(node, bridge),
+            partial(Engine, self._host_command(node, bridge), options=options.engine),
             self.pool.hearing,
             self.pool.runs,
             self.alerts,
             replace(options.hosts, sessions_per_host=settings.sessions_per_host),
-            options.engine,
         )
         self.pool.use_hosts(self.hosts)
         limits = replace(

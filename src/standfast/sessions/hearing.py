@@ -224,7 +224,8 @@ class Hearing:
         if session.state is State.LOGGED_OUT:
             session.wanted = False
             self._driver.note(remember(session.company, self._roster.unlinked(session.company)))
-            self._driver.alert(alarms.logged_out(session))
+            if not session.unlinking:
+                self._driver.alert(alarms.logged_out(session))
         elif session.state is State.FORBIDDEN:
             self._driver.alert(alarms.forbidden(session))
         elif session.state is State.REPLACED:

@@ -19,7 +19,7 @@ import structlog
 from standfast.alert import Alert, AlertSink
 from standfast.authstate.company import Company
 from standfast.errors import ServiceUnavailable, StandfastError
-from standfast.sessions.engine import Engine, EngineOptions, HostCommand
+from standfast.sessions.engine import Engine, HostListener
 from standfast.sessions.wire import Connection
 
 log = structlog.get_logger(__name__)
@@ -106,19 +106,17 @@ class Hosts:
 
     def __init__(
         self,
-        command: HostCommand,
+        make_engine: Callable[[HostListener], Engine],
         listener: HostsListener,
         runs: Callable[[Company], bool],
         alerts: AlertSink,
         options: HostsOptions | None = None,
-        engine_options: EngineOptions | None = None,
     ) -> None:
         self.listener = listener
         self.options = options or HostsOptions()
-        self._command = command
+        self._make_engine = make_engine
         self._runs = runs
         self._alerts = alerts
-        self._engine_options = engine_options
         self._members: list[Member] = []
         self._of: dict[Company, Member] = {}
         self._connections: dict[Connection, Engine] = {}
@@ -192,7 +190,7 @@ class Hosts:
 
     def _new(self) -> Member:
         ears = _Ears(self, lambda: member)
-        member = Member(next(self._numbers), Engine(self._command, ears, self._engine_options))
+        member = Member(next(self._numbers), self._make_engine(ears))
         self._members.append(member)
         return member
 

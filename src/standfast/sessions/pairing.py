@@ -172,6 +172,7 @@ class Pairings:
     async def _release(self, session: Session) -> None:
         """End whoever uses the auth state that is about to be removed; a device that lives is unlinked."""
         if session.state is State.OPEN:
+            session.unlinking = True
             await self._driver.request(session, "session.logout", {}, STOP_TIMEOUT_S)
             await self._roster.unlinked(session.company)
         await self._driver.end(session, "a new pairing was asked for")

@@ -119,7 +119,12 @@ class SessionPool:
         """Unlink the device at WhatsApp; the company must be paired anew afterwards."""
         session = self.open_session(company)
         async with session.lock:
-            await self._driver.request(session, "session.logout", {}, STOP_TIMEOUT_S)
+            session.unlinking = True
+            try:
+                await self._driver.request(session, "session.logout", {}, STOP_TIMEOUT_S)
+            except StandfastError:
+                session.unlinking = False
+                raise
         return session
 
     async def pair(self, company: str, pairing: Pairing, *, confirm: bool = False) -> Session:

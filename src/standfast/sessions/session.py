@@ -115,6 +115,7 @@ class Session:
     hindrances: int = 0
     retry_at: float | None = None
     awaits_host: bool = False
+    unlinking: bool = False  # an operator has asked WhatsApp to remove the device
     traffic: Traffic | None = None
     silences: int = 0
     reconnects: int = 0
@@ -168,7 +169,7 @@ class Session:
         self.cancel_timer()
         self.generation += 1
         self.status, self.obstacle, self.traffic = None, None, None
-        self.awaits_host = False
+        self.awaits_host, self.unlinking = False, False
         self.launched_at = time.monotonic()
         self.breaker.tried()
         self.settled.clear()
@@ -253,7 +254,8 @@ class Session:
         if unpaired and status in (LOGGED_OUT, TIMED_OUT):
             return State.CLOSED, "the pairing was not completed in time", f"Pair again: {pair}."
         if status == LOGGED_OUT:
-            why = "the phone's owner removed this device; the creds are dead"
+            who = "an operator unlinked" if self.unlinking else "the phone's owner removed"
+            why = f"{who} this device; the creds are dead"
             return State.LOGGED_OUT, why, f"Pair again: {pair}."
         if status in FORBIDDEN:
             why = f"WhatsApp has locked or banned the account (code {status})"
