@@ -130,6 +130,8 @@ class HostProcess {
   }
 
   #guard() {
+    // Baileys keeps what it uploads in temporary files.
+    process.umask(0o077)
     // Ctrl-C in a terminal reaches the whole process group; the service ends this host in order.
     process.on('SIGINT', () => {})
     process.on('SIGTERM', () => void this.#shutdown())

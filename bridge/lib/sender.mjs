@@ -8,10 +8,12 @@
 import { generateMessageIDV2, jidDecode, proto } from 'baileys'
 import { within } from './deadline.mjs'
 import { asStandfastError, StandfastError } from './errors.mjs'
+import { sealedKind, withMedia } from './media-out.mjs'
 import { CommitError } from './transaction-guard.mjs'
 import { reviveBuffers } from './values.mjs'
 
 const SEND_TIMEOUT_MS = 20_000
+const UPLOAD_TIMEOUT_MS = 180_000
 
 export class Sender {
   #sock
@@ -37,9 +39,10 @@ export class Sender {
     requireMessage(jid, content, givenId)
     const messageId = givenId ?? generateMessageIDV2(this.#sock.user?.id)
     const sending = this.#inTurn(jid, () => this.#deliver(jid, reviveBuffers(content), messageId, quoted))
+    const timeoutMs = sealedKind(content) ? UPLOAD_TIMEOUT_MS : SEND_TIMEOUT_MS
     this.#underWay.set(messageId, sending)
     try {
-      return await within(SEND_TIMEOUT_MS, sending, () => overdue(messageId))
+      return await within(timeoutMs, sending, () => overdue(messageId, timeoutMs))
     } catch (error) {
       throw error instanceof CommitError ? unsettled(messageId, error) : asStandfastError(error, 'send_failed')
     } finally {
@@ -69,7 +72,6 @@ export class Sender {
   }
 
   async #deliver(jid, content, messageId, quoted) {
-    this.#liveness.sending(messageId)
     const message = await this.#sendMessage(jid, content, messageId, quoted)
     await this.#left()
     if (message?.message) this.#sent.put(messageId, message.message)
@@ -83,8 +85,20 @@ export class Sender {
   }
 
   async #sendMessage(jid, content, messageId, quoted) {
+    const sending = () => this.#liveness.sending(messageId)
     try {
-      return await this.#sock.sendMessage(jid, content, { messageId, quoted })
+      if (!sealedKind(content)) {
+        sending()
+        return await this.#sock.sendMessage(jid, content, { messageId, quoted })
+      }
+      // Until its file is uploaded the message is not on its way, and owes nobody a confirmation.
+      const upload = async (...file) => {
+        const uploaded = await this.#sock.waUploadToServer(...file)
+        sending()
+        return uploaded
+      }
+      const options = { messageId, quoted, upload, mediaUploadTimeoutMs: UPLOAD_TIMEOUT_MS }
+      return await this.#sock.sendMessage(jid, await withMedia(content), options)
     } catch (error) {
       this.#liveness.confirmed(messageId)
       throw error
@@ -107,8 +121,8 @@ function encoded(content) {
   return Buffer.from(proto.Message.encode(content).finish()).toString('base64')
 }
 
-function overdue(messageId) {
-  return repeatable(messageId, `the message was not sent in ${SEND_TIMEOUT_MS / 1000} s and may still leave`)
+function overdue(messageId, timeoutMs) {
+  return repeatable(messageId, `the message was not sent in ${timeoutMs / 1000} s and may still leave`)
 }
 
 function unsettled(messageId, error) {

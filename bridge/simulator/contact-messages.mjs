@@ -1,9 +1,10 @@
 /**
- * Owns: the texts one contact decrypted, numbered, and what it could not decrypt.
+ * Owns: the messages one contact decrypted, numbered, and what it could not decrypt.
  * Invariant: a message stands here once, however often Baileys yields it; one that was decrypted after a retry no
  * longer counts as undecryptable.
  */
 import { proto } from 'baileys'
+import { described, downloaded, mediaOf } from './contact-media.mjs'
 import { isGroupJid } from './stanzas.mjs'
 
 const KEPT = 5_000
@@ -39,22 +40,35 @@ export class ContactMessages {
     return this.#messages.filter((message) => message.seq > seq)
   }
 
-  /** Records what came from others; the text where there is a new one, otherwise null. */
+  /** Records what came from others; the text where there is a new one (no file), otherwise null. */
   record({ key, message, messageStubType, messageTimestamp }) {
     if (key.fromMe) return null
-    const text = message?.conversation || message?.extendedTextMessage?.text
-    if (!text) {
+    const media = mediaOf(message)
+    const text =
+      message?.conversation || message?.extendedTextMessage?.text || (media ? media.part.caption || '' : null)
+    if (text === null) {
       if (messageStubType === CIPHERTEXT) this.#unread.add(key.id)
       return null
     }
     this.#unread.delete(key.id)
     if (this.#ids.has(key.id)) return null
-    this.#keep({ seq: this.#nextSeq++, id: key.id, ...partiesOf(key), text, timestamp: Number(messageTimestamp) })
-    return text
+    const kept = { seq: this.#nextSeq++, id: key.id, ...partiesOf(key), text, timestamp: Number(messageTimestamp) }
+    this.#keep(media ? { ...kept, media: described(media) } : kept)
+    if (!media) return text
+    void this.#download(kept.seq, media)
+    return null
   }
 
   remove() {
     for (const { seq } of this.#messages.splice(0)) this.#journal.delete(this.#journalKey(seq))
+  }
+
+  async #download(seq, media) {
+    const found = await downloaded(media).catch((error) => ({ error: error.message }))
+    const message = this.#messages.find((one) => one.seq === seq)
+    if (!message) return
+    Object.assign(message.media, found)
+    this.#journal.put(this.#journalKey(seq), message)
   }
 
   #keep(message) {

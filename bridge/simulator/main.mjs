@@ -9,7 +9,8 @@ const EXIT_BAD_ARGUMENTS = 2
 const EXIT_PORT_IN_USE = 11
 const EXIT_STATE_IN_USE = 10
 const CLOSE_TIMEOUT_MS = 900
-const USAGE = 'usage: main.mjs --state DIR [--host 127.0.0.1] [--port 0] [--admin-port 0] [--exit-with-parent]'
+const USAGE =
+  'usage: main.mjs --state DIR [--host 127.0.0.1] [--port 0] [--admin-port 0] [--media-cert FILE --media-key FILE] [--exit-with-parent]'
 
 for (const method of ['log', 'info', 'warn', 'error', 'debug', 'trace', 'dir']) console[method] = () => {}
 
@@ -41,14 +42,19 @@ function readArguments() {
     port: { ...text, default: '0' },
     'admin-port': { ...text, default: '0' },
     state: text,
+    'media-cert': text,
+    'media-key': text,
     'exit-with-parent': { type: 'boolean', default: false },
   }
   try {
     const { values } = parseArgs({ options, strict: true, allowPositionals: false })
     if (!values.state) throw new Error('--state is missing')
+    const { 'media-cert': certFile, 'media-key': keyFile } = values
+    if (!certFile !== !keyFile) throw new Error('--media-cert and --media-key belong together')
     return {
       ...values,
       port: portNumber('--port', values.port),
+      mediaTls: certFile ? { certFile, keyFile } : null,
       adminPort: portNumber('--admin-port', values['admin-port']),
     }
   } catch (error) {

@@ -2,6 +2,7 @@
  * Owns: the answer to every iq of a logged-in client.
  * Invariant: every iq gets exactly one answer; what is not simulated gets an empty result and is counted.
  */
+import { MEDIA_AUTH } from './media-server.mjs'
 import { child, children, firstChild, iqError, iqResult, QueryError, SERVER } from './stanzas.mjs'
 
 const PRIVACY_CATEGORIES = ['readreceipts', 'profile', 'status', 'online', 'last', 'groupadd', 'calladd', 'messages']
@@ -17,13 +18,18 @@ const staticAnswers = {
   status: () => EMPTY,
   'urn:xmpp:whatsapp:dirty': () => EMPTY,
   'w:stats': () => EMPTY,
-  'w:m': () => [{ tag: 'media_conn', attrs: { auth: 'simulated', ttl: '300', max_buckets: '0' } }],
   'w:sync:app:state': (_connection, iq) => [appStateUnchanged(iq)],
   'w:profile:picture': (_connection, iq) => {
     if (iq.attrs.type === 'get') throw new QueryError(404, 'item-not-found')
     return [{ tag: 'picture', attrs: { id: '1' } }]
   },
 }
+
+const mediaConnection = ({ host }) => ({
+  tag: 'media_conn',
+  attrs: { auth: MEDIA_AUTH, ttl: '300', max_buckets: '0' },
+  content: host ? [{ tag: 'host', attrs: { hostname: host, maxContentLengthBytes: '115343360' } }] : [],
+})
 
 const privacySettings = () => ({
   tag: 'privacy',
@@ -48,11 +54,12 @@ export class Queries {
   #onActive
   #stats
 
-  constructor({ bundles, directory, groups, logins, registry, pairingCodes, onActive, stats }) {
+  constructor({ bundles, directory, groups, logins, media, registry, pairingCodes, onActive, stats }) {
     this.#handlers = {
       ...staticAnswers,
       encrypt: (connection, iq) => bundles.answer(connection, iq),
       usync: (connection, iq) => directory.answer(connection, iq),
+      'w:m': () => [mediaConnection(media)],
       'w:g2': (connection, iq) => groups.answer(connection, iq),
     }
     Object.assign(this.#handlers, { md: (connection, iq) => this.#linking(connection, iq) })

@@ -14,6 +14,7 @@ import { Faults } from './faults.mjs'
 import { Groups } from './groups.mjs'
 import { Journal } from './journal.mjs'
 import { Logins } from './logins.mjs'
+import { MediaServer } from './media-server.mjs'
 import { generateServerKeys, listen } from './noise-server.mjs'
 import { Pairing } from './pairing.mjs'
 import { PairingCodes } from './pairing-codes.mjs'
@@ -40,7 +41,7 @@ export class Simulator {
   }
 
   /** Serves on loopback or `host`: { url, adminUrl, rootKey }. Rejects with the listen or file error. */
-  async start({ host, port, adminPort }) {
+  async start({ host, port, adminPort, mediaTls = null }) {
     await mkdir(this.#stateDir, { recursive: true, mode: 0o700 })
     await chmod(this.#stateDir, 0o700)
     this.#releaseState = await claimState(this.#stateDir)
@@ -48,6 +49,7 @@ export class Simulator {
     const serverKeys = await this.#serverKeys()
     trustRootKey(serverKeys.root.public)
     this.#rooms = this.#furnish()
+    if (mediaTls) await this.#rooms.media.listen(host, mediaTls)
     this.#server = await listen({ host, port, serverKeys, handlers: this.#handlers() })
     const url = `ws://${urlHost(host)}:${this.#server.port}/ws/chat`
     this.#admin = new Admin({ ...this.#rooms, connections: () => this.#server.connections, log: this.#log })
@@ -64,6 +66,7 @@ export class Simulator {
     await this.#rooms?.contacts.close()
     await this.#admin?.close()
     await this.#server?.close()
+    await this.#rooms?.media.close()
     this.#journal?.put('clean', true)
     await this.#journal?.close()
     await this.#releaseState?.()
@@ -88,12 +91,14 @@ export class Simulator {
     const groups = new Groups({ registry, logins, journal })
     const pairing = new Pairing({ registry, logins, journal, stats })
     const pairingCodes = new PairingCodes({ registry, pairing, faults, log })
+    const media = new MediaServer({ stateDir: this.#stateDir, stats })
     const relay = new Relay({ registry, logins, groups, faults, stats })
     const queries = new Queries({
       bundles: new Bundles({ registry, logins }),
       directory: new Directory({ registry }),
       groups,
       logins,
+      media,
       registry,
       pairingCodes,
       stats,
@@ -106,7 +111,7 @@ export class Simulator {
       cleanStart: this.cleanStart,
       pair: (qr, phone) => pairing.scan(qr, phone),
     })
-    return { stats, faults, registry, queues, logins, groups, pairing, pairingCodes, relay, queries, contacts }
+    return { stats, faults, registry, queues, logins, groups, media, pairing, pairingCodes, relay, queries, contacts }
   }
 
   #handlers() {

@@ -17,6 +17,8 @@ export const newStats = () => ({
   retries: 0,
   to_phone: 0,
   undeliverable: 0,
+  uploads: 0,
+  downloads: 0,
   faults: 0,
   malformed_frames: 0,
   internal_errors: 0,

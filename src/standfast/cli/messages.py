@@ -6,7 +6,8 @@ Thin: everything is decided in the service.
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -16,10 +17,13 @@ from rich.text import Text
 
 from standfast.cli.context import run_async
 from standfast.cli.output import JsonOption, print_json
+from standfast.errors import UsageError
+from standfast.messaging.file_types import kind_of
 from standfast.service.client import SEND_WAIT_S, Client, connect
 from standfast.service.records import Sent
 from standfast.sessions.events import Message
 
+Kind = Literal["image", "video", "audio", "voice", "document", "sticker"]
 CompanyArgument = Annotated[str, typer.Argument(help="Company id: 1 to 50 letters, digits, '-' or '_'.")]
 ToArgument = Annotated[str, typer.Argument(help="Phone number (+7…) or JID, also of a group.")]
 WaitOption = Annotated[
@@ -39,13 +43,18 @@ def register(app: typer.Typer) -> None:
 def send(
     company: CompanyArgument,
     to: ToArgument,
-    text: Annotated[str, typer.Argument(help="The message.")],
+    text: Annotated[str | None, typer.Argument(help="The message, or a file's caption.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="PATH", help="A file to send.")] = None,
+    url: Annotated[str | None, typer.Option(help="A file to fetch and send.")] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--as", help="What to send a file as; default: what it is, or a document.")
+    ] = None,
     reply_to: Annotated[str | None, typer.Option(metavar="ID", help="The message that it answers.")] = None,
     wait_s: WaitOption = SEND_WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a message."""
-    content = {"type": "text", "text": text}
+    """Send a message: a text, or a file."""
+    content = _content(text, file, url, kind)
     if reply_to is not None:
         content["reply_to"] = reply_to
     _send(company, to, content, wait_s, as_json=as_json)
@@ -114,6 +123,27 @@ def groups(company: CompanyArgument, as_json: JsonOption = False) -> None:
     for row in rows:
         table.add_row(row.jid, Text(row.name), str(row.size))
     Console().print(table if rows else "the company is in no group")
+
+
+def _content(text: str | None, file: Path | None, url: str | None, kind: Kind | None) -> dict[str, Any]:
+    if file is None and url is None:
+        if text is None or kind is not None:
+            raise UsageError("give a text, --file or --url", next_step="See 'standfast send --help'.")
+        return {"type": "text", "text": text}
+    if file is not None and url is not None:
+        raise UsageError("--file and --url exclude each other", next_step="Give one of them.")
+    source = {"url": url} if file is None else {"file": str(file.absolute())}
+    content = {"type": kind or (_kind_of(file) if file is not None else "document"), **source}
+    return content if text is None else {**content, "caption": text}
+
+
+def _kind_of(file: Path) -> str:
+    """What a file is shown as where nobody said it; the service has the last word."""
+    try:
+        with file.open("rb") as opened:
+            return kind_of(opened.read(512))
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _send(company: str, to: str, content: dict[str, Any], wait_s: float, *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from standfast.messaging.consumers import Consumers
 from standfast.messaging.events import EventLog
 from standfast.messaging.file import MessageFile
 from standfast.messaging.outgoing import OutgoingTable
+from standfast.messaging.spool import Spool
 from standfast.sessions.events import Event, EventBus
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ class Mailbox:
         self.log = EventLog(self._file, clock)
         self.outgoing = OutgoingTable(self._file, clock)
         self.consumers = Consumers(self._file, self.log, clock)
+        self.spool = Spool(directory / "spool", clock)
         self._notes: set[asyncio.Task[None]] = set()
 
     @property
@@ -57,6 +59,7 @@ class Mailbox:
     def open(self) -> None:
         """Raises `JournalUnwritable` where the disk does not take messages."""
         self._file.open()
+        self.spool.open()
         self.log.load()
 
     async def close(self) -> None:

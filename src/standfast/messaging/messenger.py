@@ -14,9 +14,12 @@ from standfast.messaging.baileys import prepared
 from standfast.messaging.content import checked, with_addresses
 from standfast.messaging.events import LoggedEvent
 from standfast.messaging.mailbox import Mailbox
+from standfast.messaging.media import MediaFiles
 from standfast.messaging.outbox import Outbox, OutboxOptions, Prepared
 from standfast.messaging.outgoing import STATES, Outgoing
+from standfast.messaging.outside import Outside
 from standfast.messaging.quoting import Targets, key_of
+from standfast.messaging.reach import Reach
 from standfast.sessions.events import EventBus
 from standfast.sessions.phone import address
 from standfast.sessions.pool import SessionPool
@@ -36,12 +39,17 @@ class Messenger:
         bus: EventBus,
         region: str | None,
         options: OutboxOptions | None = None,
+        media: MediaFiles | None = None,
     ) -> None:
         self.mailbox = mailbox
         self._pool = pool
         self._region = region
         self._targets = Targets(mailbox)
+        self.media = media or MediaFiles(
+            mailbox.spool, Outside(Reach()), mailbox.outgoing.unfinished_messages
+        )
         self.outbox = Outbox(mailbox.outgoing, pool, bus, self._prepare, options)
+        bus.subscribe(self.media.take)
 
     async def send(
         self,
@@ -52,16 +60,20 @@ class Messenger:
         idempotency_key: str | None = None,
         wait_s: float = 0.0,
         lifetime_s: float | None = None,
+        local_files: bool = False,
     ) -> Outgoing:
         """Accept a message to a phone number or address, and wait at most `wait_s` until WhatsApp has confirmed it.
-        Raises as `Outbox.accept`, and `UsageError` for content or an address that cannot be."""
+        `local_files`: whether the content may name a file of this machine. Raises as `Outbox.accept` and
+        `MediaFiles.fetched`, and `UsageError` for content or an address that cannot be."""
         _check_key(idempotency_key)
         jid = address(to, self._region)
         body = with_addresses(checked(content), self._region)
-        self._targets.check(company_id(company), jid, body)
-        message = await self.outbox.accept(
-            company, jid, body, idempotency_key=idempotency_key, lifetime_s=lifetime_s
-        )
+        message = self.outbox.repeated(company, jid, body, idempotency_key)
+        if message is None:
+            self._targets.check(company_id(company), jid, body)
+            message = await self._accept(
+                company, jid, body, idempotency_key, lifetime_s, local_files=local_files
+            )
         if wait_s > 0:
             message = await self.outbox.settled(message, min(wait_s, WAIT_LIMIT_S))
         return message
@@ -145,6 +157,31 @@ class Messenger:
         group: dict[str, Any] = await self._pool.ask(company, "groups.info", {"jid": address(jid)})
         return group
 
+    async def _accept(
+        self,
+        company: str,
+        jid: str,
+        body: dict[str, Any],
+        key: str | None,
+        lifetime_s: float | None,
+        *,
+        local_files: bool,
+    ) -> Outgoing:
+        self._pool.awaited(company)  # before a file is fetched for nothing
+        fetched = await self.media.fetched(body, local_files=local_files)
+        try:
+            message = await self.outbox.accept(
+                company, jid, fetched, idempotency_key=key, lifetime_s=lifetime_s
+            )
+        except BaseException:
+            self.media.discard(fetched)
+            raise
+        if message.content is fetched:
+            self.media.keep(message)
+        else:
+            self.media.discard(fetched)  # the same request, accepted in the same moment
+        return message
+
     def _received(self, company: str, jid: str, message_id: str) -> LoggedEvent:
         found = self.mailbox.log.found(company, jid, message_id)
         if found is None:
@@ -152,7 +189,7 @@ class Messenger:
         return found
 
     async def _prepare(self, message: Outgoing) -> Prepared:
-        return prepared(message, self._targets)
+        return prepared(message, self._targets, self.media.spool.directory)
 
 
 def _check_key(key: str | None) -> None:

@@ -28,6 +28,7 @@ from standfast.errors import (
     StandfastError,
     UsageError,
 )
+from standfast.messaging.content import same
 from standfast.messaging.lines import Item, Lane, Line
 from standfast.messaging.outgoing import STATES, Body, Outgoing, OutgoingTable, State
 from standfast.messaging.rate import WINDOW_S, NewChatLimit, NewChats
@@ -54,10 +55,11 @@ class OutboxOptions:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the host is asked to send: Baileys' content, and the message it replies to."""
+    """What the host is asked to send: Baileys' content, the message it replies to, and how long that may take."""
 
     content: Mapping[str, Any]
     quoted: Mapping[str, Any] | None = None
+    timeout_s: float | None = None
 
 
 Prepare = Callable[[Outgoing], Awaitable[Prepared]]
@@ -130,7 +132,7 @@ class Outbox:
     ) -> Outgoing:
         """Keep a message to be sent; the same one where the key was used before. Raises `Conflict` where that was
         another message, `SessionNotOpen` where the session does not come back by itself, `JournalUnwritable`."""
-        known = self._repeated(company, jid, content, idempotency_key)
+        known = self.repeated(company, jid, content, idempotency_key)
         if known is not None:
             return known
         session = self._pool.awaited(company)
@@ -139,12 +141,23 @@ class Outbox:
         body = Body(jid, content)
         added = await self._table.add(session.company, message_id, body, idempotency_key, expires_at)
         if added is None:  # the same key, in the same moment
-            known = self._repeated(company, jid, content, idempotency_key)
+            known = self.repeated(company, jid, content, idempotency_key)
             assert known is not None
             return known
         chat = self._table.tag(session.company, jid)
         self._enqueue(self._line(session.company), Item(added.number, message_id, chat, expires_at))
         return added
+
+    def repeated(self, company: str, jid: str, content: dict[str, Any], key: str | None) -> Outgoing | None:
+        """The message that was accepted under this key; None where none was, `Conflict` where it was another one."""
+        known = self._table.by_key(company_id(company), key) if key is not None else None
+        if known is not None and not (known.jid == jid and same(known.content, content)):
+            raise Conflict(
+                "this idempotency key was used for another message",
+                next_step="Use a new key for a new message.",
+                message_id=known.message_id,
+            )
+        return known
 
     def get(self, company: str, message_id: str) -> Outgoing | None:
         """The message as it stands."""
@@ -292,7 +305,7 @@ class Outbox:
         # Before it is handed over: the confirmation may come before the host's answer.
         line.unconfirmed[item.message_id] = item
         answer = await self._pool.send(
-            line.company, message.jid, prepared.content, item.message_id, prepared.quoted
+            line.company, message.jid, prepared.content, item.message_id, prepared.quoted, prepared.timeout_s
         )
         item.left_at = asyncio.get_running_loop().time()
         if not item.is_confirmed:  # the session may have been opened anew meanwhile
@@ -326,16 +339,6 @@ class Outbox:
         for future in self._waiters.get((company, message_id), ()):
             if not future.done():
                 future.set_result((state, error))
-
-    def _repeated(self, company: str, jid: str, content: dict[str, Any], key: str | None) -> Outgoing | None:
-        known = self._table.by_key(company_id(company), key) if key is not None else None
-        if known is not None and (known.jid, known.content) != (jid, content):
-            raise Conflict(
-                "this idempotency key was used for another message",
-                next_step="Use a new key for a new message.",
-                message_id=known.message_id,
-            )
-        return known
 
     async def _watch_confirmations(self) -> None:
         """What left and is not confirmed though its session stays open is sent again."""

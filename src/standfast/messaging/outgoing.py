@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from standfast.messaging.addresses import chat_name
+from standfast.messaging.content import public
 from standfast.messaging.file import MessageFile
 
 
@@ -82,7 +83,7 @@ class Outgoing(msgspec.Struct, frozen=True):
             "company": self.company,
             "message_id": self.message_id,
             "jid": self.jid,
-            "content": self.content,
+            "content": public(self.content),
             "state": self.state.word,
             "at": round(self.at, 3),
             "changed_at": round(self.changed_at, 3),
@@ -155,6 +156,11 @@ class OutgoingTable:
             "select number, company, message_id, chat, expires_at, state from outgoing where state < 2 order by number"
         )
         return [(*row[:5], State(row[5])) for row in rows]
+
+    def unfinished_messages(self) -> Iterator[Outgoing]:
+        """All that is not confirmed, oldest first."""
+        rows = self._file.read(f"select {_COLUMNS} from outgoing where state < 2 order by number")
+        return map(self._outgoing, rows)
 
     def newest(
         self,

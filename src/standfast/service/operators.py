@@ -183,6 +183,7 @@ class Operators:
             idempotency_key=asked.idempotency_key,
             wait_s=asked.wait_s,
             lifetime_s=asked.lifetime_s,
+            local_files=True,  # whoever may open the gateway's socket may read the service's files
         )
         return message.as_wire()
 

@@ -41,6 +41,7 @@ from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
+from standfast.service.media import media_files
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
@@ -264,8 +265,14 @@ class Service:
         )
         limit = parse_limit(self.settings.new_chats_per_minute)
         self.messenger = Messenger(
-            self.mailbox, self.pool, self.bus, self.settings.default_region, OutboxOptions(limit=limit)
+            self.mailbox,
+            self.pool,
+            self.bus,
+            self.settings.default_region,
+            OutboxOptions(limit=limit),
+            media_files(self.settings, self.mailbox, self.outside),
         )
+        self._spawn(self.messenger.media.run())
         settings, options = self.settings, self.options
         self.hosts = Hosts(
             partial(Engine, self._host_command(node, bridge), options=options.engine),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 import structlog
 
 from standfast.errors import BY_CODE, NodeError, PortInUse, StandfastError
+from standfast.service.certificate import CERTIFICATE, make_certificate
 
 log = structlog.get_logger(__name__)
 READY_TIMEOUT_S = 20.0
@@ -51,11 +53,16 @@ class Simulator:
 
     def host_environment(self) -> dict[str, str]:
         """What makes a Node host connect here instead of to WhatsApp."""
-        return {"STANDFAST_WA_URL": self.ready.url, "STANDFAST_WA_ROOT_KEY": self.ready.root_key}
+        return {
+            "STANDFAST_WA_URL": self.ready.url,
+            "STANDFAST_WA_ROOT_KEY": self.ready.root_key,
+            "NODE_EXTRA_CA_CERTS": str(self._state / CERTIFICATE),
+        }
 
     async def start(self) -> Ready:
         """Start and wait for its ready line. Raises `PortInUse` or `NodeError`."""
         port, admin_port = self._ports
+        certificate, key = make_certificate(self._state)
         self._process = await asyncio.create_subprocess_exec(
             *self._main,
             "--port",
@@ -64,11 +71,17 @@ class Simulator:
             str(admin_port),
             "--state",
             str(self._state),
+            "--media-cert",
+            str(certificate),
+            "--media-key",
+            str(key),
             "--exit-with-parent",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            # Its contacts are clients of its own server of files.
+            env={**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate)},
         )
         assert self._process.stdout is not None
         try:

@@ -153,6 +153,7 @@ class SessionPool:
         content: Mapping[str, Any],
         message_id: str | None = None,
         quoted: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Hand a message (Baileys' `AnyMessageContent`) to the open session now; {"message_id", "jid", "timestamp_s",
         "content"} once it has left. `SessionNotOpen`, `SendFailed`; `JournalUnwritable` where nothing was sent because
@@ -165,7 +166,7 @@ class SessionPool:
             params["quoted"] = quoted
         session = self.open_session(company)
         try:
-            raw = await self._driver.request(session, "message.send", params, SEND_TIMEOUT_S)
+            raw = await self._driver.request(session, "message.send", params, timeout_s or SEND_TIMEOUT_S)
         except (SessionNotOpen, SendFailed, UsageError, JournalUnwritable):
             raise
         except StandfastError as error:

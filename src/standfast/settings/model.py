@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     sessions_per_host: int = Field(100, alias="STANDFAST_SESSIONS_PER_HOST", ge=1, le=10_000)
     host_memory_mb: int = Field(2_048, alias="STANDFAST_HOST_MEMORY_MB", ge=128)
     new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
+    media_max_mb: int = Field(64, alias="STANDFAST_MEDIA_MAX_MB", ge=1, le=2_000)
     messages_kept_days: float = Field(7.0, alias="STANDFAST_MESSAGES_KEPT_DAYS", gt=0, le=3_650)
     webhook_give_up_h: float = Field(24.0, alias="STANDFAST_WEBHOOK_GIVE_UP_H", gt=0, le=720)
     allow_private_urls: str | None = Field(None, alias="STANDFAST_ALLOW_PRIVATE_URLS")

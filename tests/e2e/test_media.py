@@ -1,0 +1,137 @@
+"""Files between companies and people: what arrives is, byte for byte, what was sent."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from standfast.errors import Forbidden, NotFound, UsageError
+from standfast.messaging.outgoing import Outgoing
+from tests import files
+from tests.e2e.conftest import Line, _phones, shares_loop, until
+
+KINDS = {
+    "image": ("image/png", files.png()),
+    "video": ("video/mp4", files.mp4()),
+    "audio": ("audio/mpeg", files.mp3()),
+    "voice": ("audio/ogg; codecs=opus", files.opus()),
+    "sticker": ("image/webp", files.webp()),
+    "document": ("application/pdf", files.pdf()),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def contact(shared_pair: Line) -> str:
+    """A contact of the simulator that downloads what it gets."""
+    phone = str(next(_phones))
+    await shared_pair.simulator.ask("POST", "/contacts", {"phone": phone, "behaviour": "silent"})
+    return phone
+
+
+async def _send(line: Line, to: str, content: dict[str, Any], **more: Any) -> Outgoing:
+    sent = await line.service.messenger.send("acme", f"+{to}", content, wait_s=20, local_files=True, **more)
+    assert sent.state.word in ("sent", "delivered", "read"), sent.error
+    return sent
+
+
+async def _at_contact(line: Line, phone: str, message_id: str) -> dict[str, Any]:
+    """The message at the contact, once it has downloaded the file."""
+
+    async def found() -> dict[str, Any] | None:
+        answer = await line.simulator.ask("GET", f"/contacts/{phone}/messages?after=0")
+        messages = [one for one in answer["messages"] if one["id"] == message_id and "media" in one]
+        return next((one for one in messages if {"sha256", "error"} & one["media"].keys()), None)
+
+    message: dict[str, Any] = await until(found, f"a file at the contact ({message_id})")
+    return message
+
+
+@shares_loop
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_file_arrives_as_what_it_is(
+    shared_pair: Line, contact: str, tmp_path: Path, kind: str
+) -> None:
+    """Every kind is encrypted, uploaded, downloaded and decrypted; its type is told by its bytes, its file is gone from
+    the spool then."""
+    mime_type, body = KINDS[kind]
+    file = tmp_path / "made up.bin"
+    file.write_bytes(body)
+    captioned = kind in ("image", "video", "document")
+    content = {"type": kind, "file": str(file)} | ({"caption": "look"} if captioned else {})
+    sent = await _send(shared_pair, contact, content)
+    shown = sent.as_wire()["content"]["media"]
+    assert shown["mime_type"] == mime_type
+    assert not {"key", "spool"} & shown.keys()
+    message = await _at_contact(shared_pair, contact, sent.message_id)
+    media = message["media"]
+    assert (media["kind"], media["mime_type"]) == (kind, mime_type)
+    assert media["sha256"] == hashlib.sha256(body).hexdigest()
+    assert message["text"] == ("look" if captioned else "")
+    if kind == "image":
+        assert (media["width"], media["height"], media["has_thumbnail"]) == (40, 30, True)
+    if kind == "document":
+        assert media["file_name"] == "made up.bin"
+    spool = shared_pair.service.mailbox.spool.directory
+    await until(lambda: not list(spool.iterdir()), "an empty spool")
+
+
+@shares_loop
+async def test_a_file_is_sent_though_its_source_is_gone_and_the_session_was_closed(
+    shared_pair: Line, contact: str, tmp_path: Path
+) -> None:
+    """What was accepted is sent from the spool, where it lies encrypted: the file may be gone, the session may be away
+    meanwhile, and the same request again is the same message."""
+    line, body = shared_pair, files.pdf(100_000)
+    await line.service.pool.ask("acme", "groups.list", {})
+    await line.simulator.ask("POST", "/faults", {"kind": "stall", "phone": line.phones["acme"]})
+    file = tmp_path / "gone.pdf"
+    file.write_bytes(body)
+    content = {"type": "document", "file": str(file), "file_name": "kept.pdf"}
+    messenger = line.service.messenger
+    queued = await messenger.send("acme", f"+{contact}", content, idempotency_key="once", local_files=True)
+    (spooled,) = [one for one in messenger.media.spool.directory.iterdir() if len(one.name) == 32]
+    assert body[1_000:1_100] not in spooled.read_bytes()
+    assert spooled.stat().st_mode & 0o777 == 0o600
+    file.unlink()
+    again = await messenger.send("acme", f"+{contact}", content, idempotency_key="once", local_files=True)
+    assert again.message_id == queued.message_id
+    await line.simulator.ask("DELETE", "/faults")
+    media = (await _at_contact(line, contact, queued.message_id))["media"]
+    assert (media["sha256"], media["file_name"]) == (hashlib.sha256(body).hexdigest(), "kept.pdf")
+
+
+@shares_loop
+async def test_what_cannot_be_sent_as_that_is_refused(
+    shared_pair: Line, contact: str, tmp_path: Path
+) -> None:
+    """A text as an image, a pipe, an absent or empty file, one of the service's own, or a private address: refused,
+    and nothing is left in the spool."""
+    line, text, empty = shared_pair, tmp_path / "a.png", tmp_path / "empty.png"
+    text.write_text("no picture")
+    empty.touch()
+    own = line.service.state.path / "node.lock"
+    refused: list[dict[str, Any]] = [
+        {"type": "image", "file": str(text)},
+        {"type": "image", "file": str(empty)},
+        {"type": "image", "file": str(tmp_path / "absent.png")},
+        {"type": "document", "file": str(tmp_path)},
+        {"type": "document", "file": "/dev/zero"},
+        {"type": "document", "file": str(own)},
+        {"type": "document", "file": f"{tmp_path}/../../../../..{own}"},
+        {"type": "image", "url": "http://127.0.0.1:1/a.png"},
+        {"type": "image", "upload": "0" * 32},
+        {"type": "image"},
+        {"type": "image", "file": str(text), "url": "https://example.org/a.png"},
+    ]
+    before = len(line.service.messenger.sent("acme"))
+    for content in refused:
+        with pytest.raises((UsageError, Forbidden, NotFound)):
+            await line.service.messenger.send("acme", f"+{contact}", content, local_files=True)
+    with pytest.raises(Forbidden, match="over this interface"):
+        await line.service.messenger.send("acme", f"+{contact}", {"type": "image", "file": str(text)})
+    assert len(line.service.messenger.sent("acme")) == before
+    assert not list(line.service.mailbox.spool.directory.iterdir())
