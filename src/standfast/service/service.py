@@ -155,6 +155,10 @@ class Service:
         await self._open_vault()
         self._open_mailbox()
         self._wire(node, bridge)
+        if not self.options.gateway_only:
+            # What an earlier run has not sent goes before whatever is accepted from now on.
+            await self.messenger.outbox.start()
+            self._stack.push_async_callback(self.messenger.outbox.stop)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         for work in (
@@ -172,7 +176,6 @@ class Service:
             self._stack.push_async_callback(self.hosts.stop)
             self._spawn(self.watch.run())
             self._stack.push_async_callback(self.pool.halt)
-            await self.messenger.outbox.start()
             self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.vault.outage.state is State.ONLINE:
                 # The tables of a database that is there may just be being made.
