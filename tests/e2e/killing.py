@@ -62,17 +62,18 @@ class Killed:
 
     async def pair(self) -> None:
         """As a person with a phone would."""
-        async with (
-            connect(self.home.state.gateway_socket) as client,
-            contextlib.aclosing(client.events(ACME)) as events,
-        ):
-            await client.subscribe()
+        async with connect(self.home.state.gateway_socket) as client, client.events(ACME) as events:
             await client.pair(ACME)
             async for event in events:
                 if event.kind == "qr":
                     await self.simulator.ask("POST", "/scan", {"qr": event.data["qr"], "phone": self.phone})
                 if event.kind == "state" and event.data["state"] == "open":
                     return
+
+    async def add_webhook(self, url: str) -> None:
+        """Have what comes in told to `url`."""
+        async with connect(self.home.state.gateway_socket) as client:
+            await client.webhooks("add", name="test", url=url)
 
     async def kill_one(self) -> None:
         """SIGKILL whatever chance wants; a service that is gone is started again."""
@@ -141,7 +142,7 @@ async def contact_texts(simulator: Simulator, phone: str) -> list[str]:
 
 
 def taken_texts(home: Home) -> list[str]:
-    """What the service has taken, in the order in which it did; read from the file of one that has ended."""
+    """What the service has taken, in the order in which it did."""
     directory = home.state.path
     mailbox = Mailbox(directory / "messages", own_key(directory / "vault" / "vault.key"), Alerts())
     mailbox.open()
