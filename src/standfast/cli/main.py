@@ -22,6 +22,7 @@ from standfast import __version__
 from standfast.cli import (
     config,
     database,
+    mcp,
     messages,
     quarantine,
     service,
@@ -50,7 +51,18 @@ class Unexpected(StandfastError):
 
 
 # Each module has `register(app)`; the order is that of `standfast --help`.
-COMMAND_MODULES = (service, messages, database, transfer, quarantine, webhooks, tokens, config, simulator)
+COMMAND_MODULES = (
+    service,
+    messages,
+    mcp,
+    database,
+    transfer,
+    quarantine,
+    webhooks,
+    tokens,
+    config,
+    simulator,
+)
 
 app = typer.Typer(
     name="standfast",
