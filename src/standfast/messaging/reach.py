@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import httpx
@@ -122,6 +123,7 @@ def _literal(host: str) -> IPAddress | None:
         return None
 
 
+@lru_cache(maxsize=256)  # a webhook's is asked for with every delivery
 def _parsed(url: str) -> Target:
     if not 1 <= len(url.encode()) <= URL_BYTES or not url.isprintable() or any(one in url for one in " \\"):
         raise UsageError(
