@@ -9,7 +9,7 @@ import pytest
 
 import standfast
 from standfast.authstate.company import Company
-from standfast.service.records import Sent, Session, Status
+from standfast.service.records import Group, Member, Prompt, Sent, Session, Status
 from standfast.sessions import session
 from standfast.sessions.events import Event, Message
 
@@ -50,6 +50,20 @@ def test_a_repr_shows_no_number_and_no_text(record: Any) -> None:
     assert "acme" in shown
     assert PHONE not in shown
     assert TEXT not in shown
+
+
+def test_the_repr_of_a_group_and_of_a_prompt_shows_nothing_either() -> None:
+    """Names and members of groups, and what is to be scanned, are nobody's who reads a log."""
+    member = Member(jid=JID, phone_jid=JID)
+    group = Group(jid="120363000@g.us", name=TEXT, description=TEXT, owner=JID, participants=[member])
+    for record in (
+        group,
+        member,
+        Prompt(kind="qr", ttl_s=20.0, qr=TEXT),
+        Prompt(kind="pairing_code", ttl_s=50.0, code=TEXT),
+    ):
+        assert PHONE not in repr(record)
+        assert TEXT not in repr(record)
 
 
 def test_a_status_of_a_newer_service_is_read() -> None:

@@ -151,13 +151,15 @@ class DatabaseStatus(msgspec.Struct, kw_only=True):
 
 
 class HostStatus(msgspec.Struct, kw_only=True):
-    """The Node host, which runs Baileys."""
+    """A Node host, which runs Baileys; of several, all as if they were one. `retiring`: it takes no new sessions."""
 
     ready: bool = False
     pid: int | None = None
     restarts: int = 0
     rss_mb: float = 0.0
     event_loop_delay_ms: float | None = None
+    sessions: int = 0
+    retiring: bool = False
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -170,6 +172,7 @@ class Status(msgspec.Struct, kw_only=True):
     gateway: str
     database: DatabaseStatus
     host: HostStatus
+    hosts: list[HostStatus] = []
     vault: dict[str, Any]
     sessions: list[Session]
     document: dict[str, Any] = {}
