@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { until } from './fake-gateway.mjs'
 import { world } from './host-harness.mjs'
 
 const ANNA = '79990000001'
@@ -144,6 +145,23 @@ test('bad requests are refused and harm nothing', async (t) => {
     [['anna', 2]],
   )
   assert.ok(stats.sessions[0].last_frame_age_ms < 20_000)
+})
+
+test('a socket is judged by its traffic: frames, a ping of ours, what the server has not confirmed', async (t) => {
+  const w = await world(t)
+  await w.paired('anna', ANNA)
+  const row = async (params = {}) => (await w.peer.request('host.stats', params)).sessions[0]
+  const first = await row({ ping_idle_ms: 1 })
+  assert.deepEqual([first.ping_ms, first.unconfirmed_ms], [null, null])
+  await until(async () => (await row()).ping_ms > 0, 'the round trip')
+  assert.equal((await row()).ping_waits_ms, null)
+
+  await w.admin('POST', '/contacts', { phone: BORIS, behaviour: 'silent' })
+  await w.admin('POST', '/faults', { kind: 'deaf', phone: ANNA })
+  await w.send('anna', BORIS, 'do you hear me?')
+  await until(async () => (await row()).unconfirmed_ms > 50, 'a message that nobody confirms')
+  await w.admin('POST', '/faults', { kind: 'mute', phone: ANNA })
+  await until(async () => (await row({ ping_idle_ms: 1 })).ping_waits_ms > 50, 'a ping that nobody answers')
 })
 
 test('a request that comes in the same breath as the answer to hello is answered', async (t) => {

@@ -73,6 +73,32 @@ test('a stalled connection stays open in silence, and catches up when the stall 
   await eventually(() => answered && boris.received('during').length, 'what was held back')
 })
 
+for (const [kind, isAnswered] of [
+  ['deaf', true],
+  ['mute', false],
+]) {
+  test(`a ${kind} connection stays open and passes nothing${isAnswered ? ' but answers' : ''}; the next one hears`, async () => {
+    await simulator.must('POST', '/faults', { kind, phone: BORIS })
+    await alice.send(BORIS, `to the ${kind}`)
+    let answered = false
+    const ping = {
+      tag: 'iq',
+      attrs: { to: '@s.whatsapp.net', type: 'get', xmlns: 'w:p' },
+      content: [{ tag: 'ping', attrs: {} }],
+    }
+    boris.socket
+      .query(ping)
+      .then(() => (answered = true))
+      .catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    assert.deepEqual([boris.state, answered, boris.received(`to the ${kind}`).length], ['open', isAnswered, 0])
+    await boris.disconnect()
+    boris.connect()
+    await boris.whenOpen()
+    await eventually(() => boris.received(`to the ${kind}`).length === 1, 'what was kept for it')
+  })
+}
+
 test('a delay holds every answer back by its milliseconds, in order', async () => {
   await simulator.must('POST', '/faults', { kind: 'delay', ms: 150, phone: BORIS })
   const from = Date.now()

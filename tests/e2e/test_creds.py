@@ -32,7 +32,7 @@ async def test_no_new_identity_while_the_creds_cannot_be_read(
     await proxy.close()
     await _forget_keys(line)
     await line.start()
-    await until(lambda: line.session("acme").failures >= 2, "two attempts")
+    await until(lambda: line.session("acme").hindrances >= 2, "two attempts")
     error = (await line.event("acme", "error", since))["error"]
     assert error["code"] == "database_unavailable"
     assert error["retryable"] is True

@@ -52,6 +52,8 @@ async def test_a_session_that_is_lost_under_chat_loses_nothing_of_it(shared_pair
     session = line.session("acme")
     assert (session.state, session.reason) == (State.REPLACED, TAKEN.message)
     assert str(session.next_step).endswith("Then 'standfast restart acme' takes it back.")
+    alert = await line.event("acme", "alert", since)
+    assert (alert["name"], alert["level"]) == ("session_replaced", "error")
     with pytest.raises(SessionNotOpen):
         await line.send("acme", "bolt", "from a former owner")
     await asyncio.wait_for(chatting, 20)

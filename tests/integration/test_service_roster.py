@@ -17,6 +17,7 @@ from standfast.postgres.sessions_table import Row
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.follower import DatabaseFollower
 from standfast.service.roster import VaultRoster
+from standfast.sessions.events import Event
 from standfast.sessions.pool import SessionPool
 from tests.integration.services import ACME, Running, running
 from tests.support import Proxy, made_up_creds, until
@@ -166,3 +167,26 @@ async def test_only_dead_state_makes_room_for_a_pairing(
     assert await store.snapshot(ACME) is None
     assert vault.replica.record(ACME) is None
     assert await vault.open(ACME, pair=True) is None
+
+
+async def test_a_logout_in_an_outage_is_archived_when_postgresql_is_back(
+    state: Path, proxied: DatabaseOptions, proxy: Proxy, store: PostgresAuthStore
+) -> None:
+    """Nothing is removed before it is archived, and nothing is forgotten over a restart in between."""
+    await store.install(ACME, PAIRED, {"session": {"a": b"1"}})
+    async with running(state, proxied) as first:
+        await first.in_state("online")
+        await first.service.vault.open(ACME)
+        await away(first, proxy)
+        await first.service.roster.unlinked(ACME)
+        first.service.bus.publish(Event(ACME, "state", {"company": ACME, "state": "logged_out"}))
+        await asyncio.sleep(0.1)
+        assert not (state / "archive").exists()
+        assert first.service.vault.replica.record(ACME) is not None
+    async with running(state, proxied) as second:
+        await proxy.listen()
+        await second.in_state("online")
+        await until(lambda: second.service.vault.replica.record(ACME) is None)
+        (folder,) = (state / "archive").iterdir()
+        assert {"creds.json", "session-a.json"} <= {file.name for file in folder.iterdir()}
+        assert await store.snapshot(ACME) is None

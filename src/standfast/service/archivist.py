@@ -39,7 +39,11 @@ class Archivist:
         """Listen to the bus."""
         if event.kind == "state" and event.data.get("state") == State.LOGGED_OUT:
             self._due.add(Company(event.company))
-            self._changed.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """What could not be done may be possible now."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -53,7 +57,7 @@ class Archivist:
                     self._due.discard(company)
                     self._told.discard(company)
                 except DatabaseUnavailable as error:
-                    log.info("a dead auth state waits for PostgreSQL", company=company, reason=error.message)
+                    log.debug("a dead auth state waits for PostgreSQL", company=company, reason=error.message)
                 except StandfastError as error:
                     self._failed(company, error)
                 except Exception:

@@ -330,6 +330,7 @@ class Service:
         )
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
         self._archivist = Archivist(self.roster, self.pool, self.alerts)
+        self.vault.outage.changed(lambda _state: self._archivist.wake())
         for listener in (self._takeover.take, self._archivist.take):
             self._stack.callback(self.bus.subscribe(listener))
         self.vault.keeper.on_fenced = self._fenced
