@@ -4,9 +4,10 @@
  * Invariant: a company shows itself as typing, and as online because of that, no longer than it was asked to.
  */
 
-import { isJidGroup, jidDecode } from 'baileys'
+import { isJidGroup, jidDecode, proto } from 'baileys'
 import { within } from './deadline.mjs'
 import { asStandfastError, StandfastError } from './errors.mjs'
+import { bringIn } from './media-in.mjs'
 
 const ASK_TIMEOUT_MS = 15_000
 const MAX_TYPING_S = 25
@@ -40,6 +41,13 @@ export class Chats {
     if (!typing) await this.#done(this.#pause(jid))
     else await this.#done(this.#compose(jid, ttlS * 1000))
     return null
+  }
+
+  /** Downloads a message's file into the sealed file `file`; resolves to its size and SHA-256. */
+  async download({ key, content, file, max_bytes: maxBytes }) {
+    if (!isKey(key) || typeof content !== 'string' || !Number.isSafeInteger(maxBytes))
+      throw new StandfastError('usage', 'a download needs key, content, file and max_bytes')
+    return bringIn(this.#sock, { key, message: decoded(content) }, file, maxBytes)
   }
 
   /** The groups that the company is in. */
@@ -105,6 +113,14 @@ export class Chats {
     } catch (error) {
       throw refusal(error)
     }
+  }
+}
+
+function decoded(content) {
+  try {
+    return proto.Message.decode(Buffer.from(content, 'base64'))
+  } catch {
+    throw new StandfastError('usage', 'content is not a protocol buffer of WhatsApp')
   }
 }
 

@@ -84,6 +84,7 @@ class HostProcess {
       'session.logout': () => table.logout(params),
       'message.send': () => table.send(params),
       'messages.read': () => table.chat('read', params),
+      'message.download': () => table.chat('download', params),
       'chat.presence': () => table.chat('presence', params),
       'groups.list': () => table.chat('groups', params),
       'groups.info': () => table.chat('group', params),

@@ -11,6 +11,7 @@ import { openCompanyAuth } from './company-auth.mjs'
 import { settledWithin } from './deadline.mjs'
 import { asStandfastError, StandfastError, scrub } from './errors.mjs'
 import { Liveness } from './liveness.mjs'
+import { attachmentOf } from './message-content.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
 import { Sender } from './sender.mjs'
@@ -222,7 +223,8 @@ export class HostSession {
       return arrival.taken(entry.key.id)
     }
     const { company, generation } = this
-    const give = () => receive({ company, generation, message: event.message })
+    const attachment = event.message.media && attachmentOf(entry.message)
+    const give = () => receive({ company, generation, message: event.message, attachment })
     arrival.handOver(entry.key.id, give, () => !this.#finishing)
   }
 

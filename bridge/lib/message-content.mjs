@@ -49,7 +49,17 @@ export function contentOf(raw) {
   const field = Object.keys(content).find((name) => content[name] != null && !UNSEEN.has(name))
   if (!field) return null
   const part = content[field]
-  return { type: TYPES[field] ?? 'unknown', text: textOf(part), ...pointersOf(part) }
+  const type = part.ptt ? 'voice' : (TYPES[field] ?? 'unknown')
+  return { type, text: textOf(part), ...pointersOf(part), ...mediaOf(part) }
+}
+
+/** What is needed to download a content's file, as base64 of WhatsApp's protocol buffer; undefined where it has none. */
+export function attachmentOf(raw) {
+  const content = normalizeMessageContent(raw) ?? {}
+  const field = Object.keys(content).find((name) => content[name]?.mediaKey?.length && content[name].directPath)
+  if (!field) return undefined
+  const part = { ...content[field], jpegThumbnail: undefined, contextInfo: undefined, caption: undefined }
+  return Buffer.from(proto.Message.encode({ [field]: part }).finish()).toString('base64')
 }
 
 function protocolContent({ type, key, editedMessage }) {
@@ -62,6 +72,22 @@ function protocolContent({ type, key, editedMessage }) {
 function textOf(part) {
   if (typeof part === 'string') return part
   return part.text ?? part.caption ?? part.name ?? part.selectedDisplayText ?? part.title ?? undefined
+}
+
+/** What the sender says of a file; nothing where there is none that can be downloaded. */
+function mediaOf(part) {
+  if (!part.mediaKey?.length) return {}
+  const { mimetype, fileLength, fileName, seconds, width, height, fileSha256 } = part
+  const media = {
+    mime_type: mimetype || undefined,
+    size_bytes: fileLength == null ? undefined : Number(fileLength),
+    file_name: fileName || undefined,
+    seconds: seconds || undefined,
+    width: width || undefined,
+    height: height || undefined,
+    sha256: fileSha256?.length ? Buffer.from(fileSha256).toString('hex') : undefined,
+  }
+  return { media }
 }
 
 /** What is replied to, who is mentioned, what is reacted to; only what there is. */

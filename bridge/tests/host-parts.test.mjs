@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { proto, WAMessageStatus } from 'baileys'
+import { attachmentOf } from '../lib/message-content.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from '../lib/message-events.mjs'
 import { SentMessages } from '../lib/sent-messages.mjs'
 import { boundClosing, detach } from '../lib/socket-end.mjs'
@@ -123,4 +124,29 @@ test('what a message points at is told', () => {
     const { reply_to, mentions, target_id } = JSON.parse(JSON.stringify(event(content).message))
     assert.deepEqual(JSON.parse(JSON.stringify({ reply_to, mentions, target_id })), expected)
   }
+})
+
+test('what a sender says of a file is told, and what opens it is kept apart', () => {
+  const mediaKey = Buffer.alloc(32, 1)
+  const image = {
+    mimetype: 'image/png',
+    fileLength: 7,
+    width: 3,
+    mediaKey,
+    fileSha256: Buffer.from([255]),
+    directPath: '/a',
+  }
+  const { message } = event({ imageMessage: { ...image, caption: 'c', jpegThumbnail: Buffer.alloc(9_000) } })
+  assert.deepEqual(JSON.parse(JSON.stringify(message.media)), {
+    mime_type: 'image/png',
+    size_bytes: 7,
+    width: 3,
+    sha256: 'ff',
+  })
+  assert.equal(event({ audioMessage: { ...image, ptt: true } }).message.type, 'voice')
+  assert.equal('media' in event({ imageMessage: { caption: 'lost' } }).message, false)
+  const attachment = attachmentOf({ viewOnceMessage: { message: { imageMessage: image } } })
+  assert.ok(Buffer.from(attachment, 'base64').length < 100)
+  assert.equal(proto.Message.decode(Buffer.from(attachment, 'base64')).imageMessage.directPath, '/a')
+  assert.equal(attachmentOf({ conversation: 'x' }), undefined)
 })

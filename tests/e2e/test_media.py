@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from standfast.errors import Forbidden, NotFound, UsageError
 from standfast.messaging.outgoing import Outgoing
+from standfast.service.client import connect
 from tests import files
 from tests.e2e.conftest import Line, _phones, shares_loop, until
 
@@ -135,3 +136,58 @@ async def test_what_cannot_be_sent_as_that_is_refused(
         await line.service.messenger.send("acme", f"+{contact}", {"type": "image", "file": str(text)})
     assert len(line.service.messenger.sent("acme")) == before
     assert not list(line.service.mailbox.spool.directory.iterdir())
+
+
+@shares_loop
+@pytest.mark.parametrize("kind", ["image", "voice", "document"])
+async def test_a_received_file_is_told_and_downloaded(shared_pair: Line, tmp_path: Path, kind: str) -> None:
+    """What its sender says of it comes with the message; its bytes when they are asked for, by either address of the
+    chat, and nothing of them stays behind."""
+    line, (mime_type, body) = shared_pair, KINDS[kind]
+    file = tmp_path / "made up.bin"
+    file.write_bytes(body)
+    sent = await _send(line, line.phones["bolt"], {"type": kind, "file": str(file)})
+
+    def arrived() -> dict[str, Any] | None:
+        messages = (data["message"] for data in line.events("bolt", "message"))
+        return next((one for one in messages if one["id"] == sent.message_id), None)
+
+    message: dict[str, Any] = await until(arrived, "the message")
+    media = message["media"]
+    assert (message["type"], media["mime_type"], media["size_bytes"]) == (kind, mime_type, len(body))
+    assert media["sha256"] == hashlib.sha256(body).hexdigest()
+    messenger = line.service.messenger
+    for chat in (message["chat"], "+" + line.phones["acme"]):
+        async with messenger.download("bolt", chat, sent.message_id) as download:
+            assert b"".join(download.chunks()) == body
+            assert (download.mime_type, download.size_bytes) == (mime_type, len(body))
+    await until(lambda: not list(line.service.mailbox.spool.directory.iterdir()), "an empty spool")
+
+
+@shares_loop
+async def test_a_download_becomes_a_new_file(shared_pair: Line, tmp_path: Path) -> None:
+    """Over the gateway the service writes it; one that is there is not written over, and a message without a file, or
+    none, is refused."""
+    line, file, target = shared_pair, tmp_path / "a.pdf", tmp_path / "got.pdf"
+    file.write_bytes(files.pdf(10_000))
+    sent = await _send(line, line.phones["bolt"], {"type": "document", "file": str(file)})
+    text = await _send(line, line.phones["bolt"], {"type": "text", "text": "no file"})
+    messages = line.events
+    await until(
+        lambda: (
+            {sent.message_id, text.message_id} <= {m["message"]["id"] for m in messages("bolt", "message")}
+        ),
+        "both messages",
+    )
+    acme = "+" + line.phones["acme"]
+    async with connect(line.service.state.gateway_socket) as client:
+        done = await client.download("bolt", acme, sent.message_id, target)
+        assert (done.file, done.file_name) == (str(target), "a.pdf")
+        assert target.read_bytes() == file.read_bytes()
+        assert target.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(UsageError, match="cannot be made"):
+            await client.download("bolt", acme, sent.message_id, target)
+        with pytest.raises(UsageError, match="has no file"):
+            await client.download("bolt", acme, text.message_id, tmp_path / "other")
+        with pytest.raises(NotFound):
+            await client.download("bolt", acme, "3EB000000000", tmp_path / "other")

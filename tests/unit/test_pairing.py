@@ -73,7 +73,9 @@ class Roster:
 class Nobody:
     """Keeps no messages."""
 
-    async def take(self, company: Company, message: dict[str, Any]) -> int | None:
+    async def take(
+        self, company: Company, message: dict[str, Any], attachment: bytes | None = None
+    ) -> int | None:
         return 1
 
     def knows(self, company: Company, chat: str, message_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Commands about messages: send, react, read, messages, groups.
+"""Commands about messages: send, react, read, download, messages, groups.
 
 Thin: everything is decided in the service.
 """
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from standfast.cli.context import run_async
-from standfast.cli.output import JsonOption, print_json
+from standfast.cli.output import JsonOption, print_json, size
 from standfast.errors import UsageError
 from standfast.messaging.file_types import kind_of
 from standfast.service.client import SEND_WAIT_S, Client, connect
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("send")(send)
     app.command("react")(react)
     app.command("read")(read)
+    app.command("download")(download)
     app.command("messages")(messages)
     app.command("groups")(groups)
 
@@ -88,6 +89,22 @@ def read(
         print_json({"message_ids": ids})
     else:
         typer.echo(f"{len(ids)} marked as read")
+
+
+def download(
+    company: CompanyArgument,
+    chat: ToArgument,
+    message_id: Annotated[str, typer.Argument(help="The received message.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; it must be new.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Download a received message's file."""
+    path = file.absolute()
+    done = run_async(_asked(lambda client: client.download(company, chat, message_id, path)))
+    if as_json:
+        print_json(msgspec.to_builtins(done))
+    else:
+        typer.echo(f"{done.file}: {done.mime_type}, {size(done.size_bytes)}")
 
 
 def messages(

@@ -10,7 +10,8 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,7 +22,7 @@ from standfast.messaging.file import MessageFile
 MESSAGE = "message"
 PAGE = 200
 _INSERT = (
-    "insert into events (company, kind, chat, tag, name, at, body) values (?, ?, ?, ?, ?, ?, ?)"
+    "insert into events (company, kind, chat, tag, name, at, body, attachment) values (?, ?, ?, ?, ?, ?, ?, ?)"
     " on conflict do nothing returning number"
 )
 _MEET = (
@@ -39,6 +40,16 @@ class LoggedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     at: float
     data: dict[str, Any]
+
+
+class _Marks(NamedTuple):
+    """What an event is found by, the chats that it makes known, and what is needed to download its file."""
+
+    chat: bytes | None = None
+    tag: bytes | None = None
+    name: bytes | None = None
+    met: Mapping[bytes, bytes | None] = MappingProxyType({})
+    attachment: bytes | None = None
 
 
 Owed = Callable[[sqlite3.Connection, int, LoggedEvent, bytes | None], None]
@@ -69,7 +80,9 @@ class EventLog:
         """Have `owed` called inside the transaction of each event."""
         self._owed.append(owed)
 
-    async def take(self, company: Company, message: dict[str, Any]) -> int | None:
+    async def take(
+        self, company: Company, message: dict[str, Any], attachment: bytes | None = None
+    ) -> int | None:
         """Keep a received message; its number, None where it is kept already. `JournalUnwritable`."""
         chat = self._tag(company, chat_name(message["chat"], message.get("chat_alt")))
         tag = self._message_tag(company, message["chat"], message["id"])
@@ -77,11 +90,14 @@ class EventLog:
         met: dict[bytes, bytes | None] = {}
         if not message.get("from_me"):
             met = {chat: None} if addressed == chat else {chat: None, addressed: chat}
-        return await self._add(company, MESSAGE, message, chat, tag, met, self._name(company, message["id"]))
+        name = self._name(company, message["id"])
+        if attachment is not None:
+            attachment = self._file.seals.seal(attachment, _attachment_place(company, message["id"]))
+        return await self._add(company, MESSAGE, message, _Marks(chat, tag, name, met, attachment))
 
     async def add(self, company: str, kind: str, data: dict[str, Any], chat: str | None = None) -> int:
         """Keep another event; its number."""
-        number = await self._add(company, kind, data, self._tag(company, chat) if chat else None)
+        number = await self._add(company, kind, data, _Marks(self._tag(company, chat) if chat else None))
         assert number is not None
         return number
 
@@ -105,6 +121,13 @@ class EventLog:
             if wanted in (chat_name(event.data["chat"]), chat_name(event.data.get("chat_alt") or "")):
                 return event
         return None
+
+    def attachment(self, event: LoggedEvent) -> bytes | None:
+        """What is needed to download the message's file, as the host gave it; None where nothing is."""
+        rows = self._file.read("select attachment from events where number = ?", (event.number,))
+        if not rows or rows[0][0] is None:
+            return None
+        return self._file.seals.open(rows[0][0], _attachment_place(event.company, event.data["id"]), bytes)
 
     def event(self, number: int) -> LoggedEvent | None:
         return self._one("number = ?", (number,))
@@ -199,23 +222,21 @@ class EventLog:
         company: str,
         kind: str,
         data: dict[str, Any],
-        chat: bytes | None,
-        tag: bytes | None = None,
-        met: Mapping[bytes, bytes | None] | None = None,
-        name: bytes | None = None,
+        marks: _Marks,
     ) -> int | None:
         at = self._clock()
         body = self._file.seals.seal(data, _place(company, kind))
 
         def step(connection: sqlite3.Connection) -> int | None:
-            row = connection.execute(_INSERT, (company, kind, chat, tag, name, at, body)).fetchone()
+            values = (company, kind, marks.chat, marks.tag, marks.name, at, body, marks.attachment)
+            row = connection.execute(_INSERT, values).fetchone()
             if row is None:
                 return None
-            for one, known_as in (met or {}).items():
+            for one, known_as in marks.met.items():
                 connection.execute(_MEET, (company, one, at, known_as))
             event = LoggedEvent(row[0], company, kind, at, data)
             for owed in self._owed:
-                owed(connection, row[0], event, chat)
+                owed(connection, row[0], event, marks.chat)
             return int(row[0])
 
         number = await self._file.write(step)
@@ -252,6 +273,10 @@ class EventLog:
 
 def _place(company: str, kind: str) -> str:
     return f"event {company} {kind}"
+
+
+def _attachment_place(company: str, message_id: str) -> str:
+    return f"attachment {company} {message_id}"
 
 
 def _filter(companies: Collection[str], kinds: Collection[str]) -> tuple[str, list[str]]:

@@ -71,9 +71,11 @@ class Mailbox:
         """Log what is published of sessions and of messages that were sent; the returned call ends that."""
         return bus.subscribe(self._note)
 
-    async def take(self, company: Company, message: dict[str, Any]) -> int | None:
+    async def take(
+        self, company: Company, message: dict[str, Any], attachment: bytes | None = None
+    ) -> int | None:
         """See `standfast.sessions.hearing.Messages`."""
-        return await self.log.take(company, message)
+        return await self.log.take(company, message, attachment)
 
     def knows(self, company: Company, chat: str, message_id: str) -> bool:
         """See `standfast.sessions.hearing.Messages`."""

@@ -61,6 +61,11 @@ class MediaFiles:
         self._uploads: dict[str, Spooled] = {}
         self._waiting: dict[tuple[str, str], str] = {}  # files of messages that WhatsApp does not have yet
 
+    @property
+    def max_bytes(self) -> int:
+        """How large any file may be."""
+        return self._options.max_bytes
+
     def limit(self, kind: str) -> int:
         """How many bytes a file of this kind may have."""
         return min(self._options.max_bytes, MAX_BYTES[kind])

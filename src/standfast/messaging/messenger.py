@@ -6,12 +6,14 @@ Invariant: what is refused changes nothing, and what is accepted is on the disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from standfast.authstate.company import company_id
 from standfast.errors import NotFound, UsageError
 from standfast.messaging.baileys import prepared
 from standfast.messaging.content import checked, with_addresses
+from standfast.messaging.downloads import Download, Downloads
 from standfast.messaging.events import LoggedEvent
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.media import MediaFiles
@@ -48,6 +50,7 @@ class Messenger:
         self.media = media or MediaFiles(
             mailbox.spool, Outside(Reach()), mailbox.outgoing.unfinished_messages
         )
+        self._downloads = Downloads(mailbox, pool, self.media.max_bytes)
         self.outbox = Outbox(mailbox.outgoing, pool, bus, self._prepare, options)
         bus.subscribe(self.media.take)
 
@@ -137,6 +140,10 @@ class Messenger:
         if message_ids is None and messages:
             await log.mark_read(company, jid, max(one.number for one in messages))
         return [str(key["id"]) for key in keys]
+
+    def download(self, company: str, chat: str, message_id: str) -> AbstractAsyncContextManager[Download]:
+        """A received message's file, while the context lasts; raises as `Downloads.opened`."""
+        return self._downloads.opened(company_id(company), address(chat, self._region), message_id)
 
     async def typing(self, company: str, chat: str, on: bool, ttl_s: float = TYPING_LIMIT_S) -> None:
         """Show that the company is typing, for at most `ttl_s`, or no longer. `SessionNotOpen`, `UsageError`."""

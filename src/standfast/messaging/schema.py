@@ -36,7 +36,7 @@ create table chats (
 create index chats_age on chats (met_at);
 create table events (
     number integer primary key autoincrement, company text not null, kind text not null, chat blob, tag blob,
-    name blob, at real not null, body blob not null
+    name blob, at real not null, body blob not null, attachment blob
 );
 create unique index events_tag on events (tag) where tag is not null;
 create index events_name on events (name) where name is not null;

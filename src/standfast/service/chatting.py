@@ -5,11 +5,14 @@ Decides nothing. Invariant: every method checks its params before anything happe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from standfast.errors import UsageError
 from standfast.messaging.messenger import TYPING_LIMIT_S, Messenger
 from standfast.service.params import checked
 from standfast.sessions.gateway import OperatorMethod
@@ -29,6 +32,15 @@ class Read(msgspec.Struct):
     company: str
     chat: str
     message_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=500)] | None = None
+
+
+class Fetch(msgspec.Struct):
+    """Params of `messages.download`. The service writes the file: its bytes do not cross the socket."""
+
+    company: str
+    chat: str
+    message_id: str
+    file: str
 
 
 class Typing(msgspec.Struct):
@@ -64,6 +76,7 @@ class Chatting:
         return {
             "messages.cancel": self._cancel,
             "messages.read": self._read,
+            "messages.download": self._download,
             "chats.typing": self._typing,
             "groups.list": self._groups,
             "groups.info": self._group,
@@ -76,6 +89,21 @@ class Chatting:
     async def _read(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = checked(Read, params)
         return {"message_ids": await self._messenger.read(asked.company, asked.chat, asked.message_ids)}
+
+    async def _download(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = checked(Fetch, params)
+        path = Path(asked.file)
+        if not path.is_absolute():
+            raise UsageError("the service needs an absolute path: it does not know where its caller stands")
+        async with self._messenger.download(asked.company, asked.chat, asked.message_id) as download:
+            await asyncio.to_thread(download.save, path)
+        return {
+            "file": asked.file,
+            "mime_type": download.mime_type,
+            "file_name": download.file_name,
+            "size_bytes": download.size_bytes,
+            "sha256": download.sha256,
+        }
 
     async def _typing(self, connection: Connection, params: msgspec.Raw) -> None:
         asked = checked(Typing, params)

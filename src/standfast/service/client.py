@@ -18,6 +18,7 @@ from standfast.service.link import Link
 from standfast.service.records import (
     BegunPairing,
     DeliveryState,
+    Downloaded,
     ExportedFolder,
     Group,
     Sent,
@@ -36,6 +37,7 @@ from standfast.sessions.events import Message
 from standfast.settings import load_settings
 
 SEND_WAIT_S = 30.0
+DOWNLOAD_TIMEOUT_S = 300.0
 T = TypeVar("T")
 
 
@@ -105,6 +107,12 @@ class Client:
         params = {"company": company, "chat": chat, "message_ids": message_ids}
         marked: list[str] = (await self._document("messages.read", params))["message_ids"]
         return marked
+
+    async def download(self, company: str, chat: str, message_id: str, file: Path) -> Downloaded:
+        """Have the service write a received message's file as `file` (absolute, new). `TargetFailed` where WhatsApp
+        does not hand it over."""
+        params = {"company": company, "chat": chat, "message_id": message_id, "file": str(file)}
+        return await self._typed(Downloaded, "messages.download", params, DOWNLOAD_TIMEOUT_S)
 
     async def typing(self, company: str, chat: str, on: bool = True, ttl_s: float = 25.0) -> None:
         """Show the company as typing in a chat, for at most `ttl_s` (25 or less), or no longer."""

@@ -42,6 +42,16 @@ class Sent(msgspec.Struct):
         )
 
 
+class Downloaded(msgspec.Struct, kw_only=True):
+    """A received file that the service wrote as `file`; `mime_type` and `file_name` are its sender's word."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+    mime_type: str
+    file_name: str | None = None
+
+
 class Member(msgspec.Struct, kw_only=True):
     """A member of a group; `phone_jid` where its phone number is known. `role`: member, admin or superadmin."""
 

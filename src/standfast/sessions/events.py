@@ -17,6 +17,18 @@ from standfast.sessions.phone import masked
 log = structlog.get_logger(__name__)
 
 
+class Media(msgspec.Struct, kw_only=True):
+    """A message's file; `sha256` in hexadecimal, all of it as its sender says."""
+
+    mime_type: str | None = None
+    size_bytes: int | None = None
+    file_name: str | None = None
+    seconds: int | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+
+
 class Message(msgspec.Struct, kw_only=True):
     """A decrypted message. `chat` and `sender` are JIDs as WhatsApp addresses them (often …@lid), `*_alt`
     the phone-number form where it is known; `live` is false for history and for what other devices sent. `number` is
@@ -41,6 +53,7 @@ class Message(msgspec.Struct, kw_only=True):
     reply_to: str | None = None
     mentions: list[str] = []
     target_id: str | None = None
+    media: Media | None = None
 
     def __repr__(self) -> str:
         return (

@@ -28,9 +28,11 @@ _TRAFFIC = frozenset({"receipt", "undecryptable"})
 class Messages(Protocol):
     """Who keeps messages: what the rooms above do for sessions."""
 
-    async def take(self, company: Company, message: dict[str, Any]) -> int | None:
-        """Keep a received message (docs/protocol.md, "Events"); its number once it is durable, None where it was kept
-        before. Raises `JournalUnwritable` where it cannot be kept."""
+    async def take(
+        self, company: Company, message: dict[str, Any], attachment: bytes | None = None
+    ) -> int | None:
+        """Keep a received message (docs/protocol.md, "Events"), and what is needed to download its file; its number
+        once it is durable, None where it was kept before. Raises `JournalUnwritable` where it cannot be kept."""
         ...
 
     def knows(self, company: Company, chat: str, message_id: str) -> bool:
@@ -57,6 +59,7 @@ class Received(msgspec.Struct):
     company: str
     generation: int
     message: dict[str, Any]
+    attachment: bytes | None = None
 
 
 class Named(msgspec.Struct):
@@ -155,7 +158,7 @@ class Hearing:
         if session is None or received.generation != session.generation:
             # The company may have another socket by now, perhaps on another host: the server delivers it there.
             raise SessionNotOpen(f"generation {received.generation} is not the session's any more")
-        number = await self._messages.take(session.company, received.message)
+        number = await self._messages.take(session.company, received.message, received.attachment)
         if number is None:
             return
         session.received(from_me=bool(received.message.get("from_me", False)))
