@@ -62,11 +62,13 @@ REFUSED = (
     (("start", "x" * 51), 2, "1 to 50 letters"),
     (("send", "../acme", "+79990000001", "hi"), 2, "1 to 50 letters"),
     (("stop", "nobody"), 6, "standfast pair"),
-    (("logout", "nobody"), 6, "standfast pair"),
+    (("logout", "nobody", "--yes"), 6, "standfast pair"),
+    (("logout", "acme"), 2, "standfast logout acme --yes"),
+    (("stop", "acne"), 6, "Did you mean 'acme'?"),
     (("send", "nobody", "+79990000001", "hi"), 6, "standfast pair"),
     (("send", "acme", "12", "hi"), 2, "international form"),
     (("send", "acme", "x@example.org", "hi"), 2, "s.whatsapp.net"),
-    (("send", "acme", "+79990000001", ""), 2, "at least one character"),
+    (("send", "acme", "+79990000001", ""), 2, "length >= 1"),
     (("pair", "bolt", "--phone", "nonsense"), 2, "international form"),
     (("pair", "acme"), 15, "standfast logout acme"),
 )
@@ -96,7 +98,7 @@ async def test_a_message_to_a_session_that_is_not_open(
     await line.pair("acme", new_phone())
     await line.service.pool.stop("acme")
     told(await beside("send", "acme", "+79990000001", "hi"), 8, "is closed", "stopped by an operator")
-    told(await beside("logout", "acme"), 8, "is closed")
+    told(await beside("logout", "acme", "--yes"), 8, "is closed")
 
 
 async def test_a_company_that_the_database_does_not_know(line: Line, beside: Home) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
-import segno
 
 from standfast.postgres.pool import Statement
 from standfast.sessions.session import State
@@ -63,59 +59,6 @@ async def test_send_brings_a_message_over(line: Line, standfast: Home, new_phone
     await line.received("bolt", ["again"])
 
 
-async def test_pair_shows_a_qr_and_waits_until_it_is_connected(
-    line: Line, standfast: Home, new_phone: Callable[[], str]
-) -> None:
-    """The QR stands whole in the output and, as asked, in a PNG of its owner's alone; 0 once the session is open."""
-    pairing = standfast.start("pair", "acme", "--png", "qr.png")
-    await pairing.says("Scan it with WhatsApp")
-    qr = (await line.event("acme", "qr"))["qr"]
-    made = segno.make(qr, error="l", micro=False)
-    columns = int(made.symbol_size(border=2)[0])
-    lines = pairing.text().splitlines()
-    assert [len(line) for line in lines[: (columns + 1) // 2]] == [columns] * ((columns + 1) // 2)
-    png = standfast.directory / "qr.png"
-    assert png_width(png) == made.symbol_size(scale=6, border=4)[0]
-    assert png.stat().st_mode & 0o777 == 0o600
-    await line.simulator.ask("POST", "/scan", {"qr": qr, "phone": new_phone()})
-    assert await pairing.ended() == 0, pairing.text()
-    assert "acme is paired and connected." in pairing.text()
-
-
-def png_width(path: Path) -> int:
-    data = path.read_bytes()
-    assert data.startswith(SIGNATURE)
-    width: int = struct.unpack(">I", data[16:20])[0]
-    return width
-
-
-async def test_pair_by_phone_number_shows_the_code(
-    line: Line, standfast: Home, new_phone: Callable[[], str]
-) -> None:
-    """The code in two halves; entered at the phone, the session opens. The number is nowhere repeated."""
-    phone = new_phone()
-    pairing = standfast.start("pair", "acme", "--phone", f"+{phone}")
-    code = (await line.event("acme", "pairing_code"))["code"]
-    await pairing.says(f"Code {code[:4]}-{code[4:]}, valid 50 s")
-    await line.simulator.ask("POST", "/enter-code", {"phone": phone, "code": code})
-    assert await pairing.ended() == 0, pairing.text()
-    assert phone not in pairing.text()
-
-
-async def test_a_refused_pairing_code_ends_the_command(
-    line: Line, standfast: Home, new_phone: Callable[[], str]
-) -> None:
-    """15, with what to do; nothing is paired, and a QR can be asked for at once."""
-    await line.simulator.ask("POST", "/faults", {"kind": "refuse-pairing-code", "code": 429})
-    ran = await standfast("pair", "acme", "--phone", f"+{new_phone()}", "--no-fallback")
-    assert ran.code == 15, ran.out
-    assert "status 429" in ran.err
-    assert "next: Wait some minutes, or pair by QR." in ran.err
-    assert line.session("acme").pairing is None
-    assert await line.service.database.fetch(WANTED) == []
-    await line.pair("acme", new_phone())
-
-
 async def test_a_session_is_stopped_started_and_restarted(
     line: Line, standfast: Home, new_phone: Callable[[], str]
 ) -> None:
@@ -150,7 +93,7 @@ async def test_a_stopped_session_stays_so_over_a_restart(
 async def test_logout_unlinks_the_device(line: Line, standfast: Home, new_phone: Callable[[], str]) -> None:
     """WhatsApp forgets the device, the session says so, and the company can be paired anew."""
     await line.pair("acme", phone := new_phone())
-    ran = await standfast("logout", "acme")
+    ran = await standfast("logout", "acme", "--yes")
     assert ran.code == 0, ran.err
     await line.state("acme", State.LOGGED_OUT)
     await no_devices(line, phone)
@@ -167,13 +110,3 @@ async def no_devices(line: Line, phone: str) -> None:
     while (await line.simulator.ask("GET", f"/phones/{phone}/devices"))["devices"]:
         assert time.monotonic() < deadline, "the device is still linked"
         await asyncio.sleep(0.02)
-
-
-async def test_ctrl_c_leaves_the_service_as_it_is(line: Line, standfast: Home) -> None:
-    """Breaking off `pair` ends the command with 130; the session goes on waiting to be paired."""
-    pairing = standfast.start("pair", "acme")
-    await pairing.says("Scan it with WhatsApp")
-    await pairing.end(signal.SIGINT)
-    assert pairing.popen.returncode == 130
-    assert "Traceback" not in pairing.text()
-    assert [row["state"] for row in (await standfast("sessions", "--json")).document] == ["qr"]

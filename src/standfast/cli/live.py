@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from standfast.cli.output import duration
+from standfast.cli.prompts import grouped
 from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.sessions.events import Event
 from standfast.sessions.phone import masked
@@ -112,7 +113,7 @@ class LiveView:
         for company, (kind, value, ends) in self.prompts.items():
             left = max(0, int(ends - time.monotonic()))
             if kind == "pairing_code":
-                shown = f"{value[:4]}-{value[4:]}"
+                shown = grouped(value)
                 yield Panel(
                     Text(f"{shown}\n", style="bold", justify="center")
                     + Text("WhatsApp > Linked devices > Link with phone number", style="dim"),

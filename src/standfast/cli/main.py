@@ -24,8 +24,10 @@ from standfast.cli import (
     database,
     mcp,
     messages,
+    pairing,
     quarantine,
     service,
+    sessions,
     simulator,
     tokens,
     transfer,
@@ -53,6 +55,8 @@ class Unexpected(StandfastError):
 # Each module has `register(app)`; the order is that of `standfast --help`.
 COMMAND_MODULES = (
     service,
+    sessions,
+    pairing,
     messages,
     mcp,
     database,

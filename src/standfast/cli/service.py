@@ -1,15 +1,11 @@
-"""Commands that run the service or ask a running one: up, status, sessions, pair, start, stop, …
+"""Commands that run the service, or tell how it is: up, status.
 
 Thin: everything is decided in the service.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -17,30 +13,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from standfast.cli.asking import asked
 from standfast.cli.context import current_settings, run_async
-from standfast.cli.live import STATE_STYLES
 from standfast.cli.output import JsonOption, duration, print_json, size
+from standfast.cli.sessions import sessions_table
 from standfast.cli.standing import company_lines, node_line, outage_lines, vault_line
 from standfast.cli.webhooks import webhook_table
-from standfast.errors import PairingFailed, UsageError
-from standfast.service.client import connect
-from standfast.sessions.events import Event
-from standfast.sessions.phone import masked
-from standfast.sessions.qr import TERMINAL_STYLE, qr_lines, qr_png
+from standfast.errors import UsageError
+from standfast.service.records import Session
 
-PAIRING_TIMEOUT_S = 240.0
 _LEASE_STYLES = {"held": "green", "unclaimed": "yellow", "fenced": "red"}
-CompanyArgument = Annotated[str, typer.Argument(help="Company id: 1 to 50 letters, digits, '-' or '_'.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("up")(up)
     app.command("status")(status)
-    app.command("sessions")(sessions)
-    app.command("pair")(pair)
-    for verb in ("start", "stop", "restart", "logout"):
-        app.command(verb, help=_VERBS[verb])(_command(verb))
 
 
 def up(
@@ -64,7 +52,7 @@ def up(
 
 def status(as_json: JsonOption = False) -> None:
     """Show the running service, its database and its sessions."""
-    answer = run_async(_asked(lambda client: client.status())).document
+    answer = run_async(asked(lambda client: client.status())).document
     if as_json:
         return print_json(answer)
     console = Console()
@@ -74,7 +62,7 @@ def status(as_json: JsonOption = False) -> None:
     for line in company_lines(answer["vault"]):
         console.print(line, soft_wrap=True)
     _print_companies(console, answer["vault"]["companies"])
-    _print_sessions(console, answer["sessions"])
+    console.print(sessions_table(msgspec.convert(answer["sessions"], list[Session])))
     if answer["webhooks"]:
         console.print()
         console.print(webhook_table(answer["webhooks"]))
@@ -132,119 +120,3 @@ def _print_companies(console: Console, rows: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     console.print()
-
-
-def sessions(as_json: JsonOption = False) -> None:
-    """List every session with its state."""
-    rows = [msgspec.to_builtins(one) for one in run_async(_asked(lambda client: client.sessions()))]
-    if as_json:
-        print_json(rows)
-    else:
-        _print_sessions(Console(), rows)
-
-
-def pair(
-    company: CompanyArgument,
-    phone: Annotated[str | None, typer.Option(help="Pair by code with this phone number.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write the QR to this PNG file as well.")] = None,
-    fallback: Annotated[
-        bool | None,
-        typer.Option("--fallback/--no-fallback", help="Go on by QR where WhatsApp gives no code."),
-    ] = None,
-) -> None:
-    """Pair a company: shows the QR (or, with --phone, the pairing code) and waits until it is connected."""
-    settings = current_settings()
-    number = phone
-    if number is None and settings.use_pairing_code and settings.whatsapp_phone_number:
-        number = settings.whatsapp_phone_number.get_secret_value()
-    run_async(_pair(company, number, png, fallback))
-
-
-_VERBS: dict[str, str] = {
-    "start": "Start a paired company's session.",
-    "stop": "End a session; it is not started again by itself.",
-    "restart": "End a session and start it anew.",
-    "logout": "Unlink the company's device at WhatsApp; it must be paired anew afterwards.",
-}
-
-
-def _command(verb: str) -> Any:
-    def run(company: CompanyArgument) -> None:
-        literal: Literal["start", "stop", "restart", "logout"] = verb  # type: ignore[assignment]
-        session = run_async(_asked(lambda client: client.command(literal, company)))
-        why = f" ({session.reason})" if session.reason else ""
-        typer.echo(f"{company}: {session.state}{why}")
-
-    return run
-
-
-async def _pair(company: str, phone: str | None, png: Path | None, fallback: bool | None) -> None:
-    console, deadline = Console(), time.monotonic() + PAIRING_TIMEOUT_S
-    async with connect() as client, client.events(company) as events:
-        await client.pair(company, "code" if phone else "qr", phone, fallback=fallback)
-        while not _show_pairing(console, await _before(deadline, events, company), png):
-            pass
-
-
-async def _before(deadline: float, events: AsyncIterator[Event], company: str) -> Event:
-    try:
-        return await asyncio.wait_for(anext(events), deadline - time.monotonic())
-    except TimeoutError:
-        raise PairingFailed(f"{company} was not paired within {PAIRING_TIMEOUT_S:g} s") from None
-
-
-def _show_pairing(console: Console, event: Event, png: Path | None) -> bool:
-    """Show one event of a pairing; whether it is done."""
-    data = event.data
-    if event.kind == "qr":
-        shown = Text("\n".join(qr_lines(data["qr"])), style=TERMINAL_STYLE, no_wrap=True)
-        console.print(shown, crop=False, soft_wrap=True)
-        if png is not None:
-            _write_png(str(data["qr"]), png)
-        console.print(f"Scan it with WhatsApp > Linked devices within {data.get('ttl_s', 20):g} s.")
-    elif event.kind == "pairing_code":
-        code = str(data["code"])
-        console.print(f"Code [bold]{code[:4]}-{code[4:]}[/], valid {data.get('ttl_s', 50):g} s:")
-        console.print("enter it in WhatsApp > Linked devices > Link with phone number.")
-    elif event.kind == "state":
-        if data["state"] == "open":
-            console.print(f"{event.company} is paired and connected.")
-            return True
-        if data["state"] in ("closed", "logged_out", "replaced") and data.get("next_step"):
-            raise PairingFailed(f"{event.company}: {data['reason']}", next_step=data["next_step"])
-    return False
-
-
-def _write_png(qr: str, path: Path) -> None:
-    try:
-        path.write_bytes(qr_png(qr))
-        path.chmod(0o600)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the QR to {path}: {error}", next_step="Name a writable .png file."
-        ) from error
-
-
-def _print_sessions(console: Console, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        console.print("no session yet; pair one: standfast pair COMPANY")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("company", "state", "for", "phone", "in", "out", "why"):
-        table.add_column(name, justify="right" if name in ("for", "in", "out") else "left")
-    for row in rows:
-        table.add_row(
-            row["company"],
-            Text(row["state"], style=STATE_STYLES.get(row["state"], "")),
-            duration(row["since_s"]),
-            masked(row["jid"].split("@")[0]) if row["jid"] else "",
-            str(row["messages_received"]),
-            str(row["messages_sent"]),
-            " ".join(part for part in (row["reason"], row["next_step"]) if part),
-        )
-    console.print(table)
-
-
-async def _asked(ask: Any) -> Any:
-    async with connect() as client:
-        return await ask(client)

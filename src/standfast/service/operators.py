@@ -161,7 +161,12 @@ class Operators:
         pairing = pairing_of(asked.by, asked.phone, self._region, fallback=fallback)
         session, follows = await self._pool.begin_pairing(asked.company, pairing, confirm=asked.confirm)
         prompt = self._pool.pairings.prompt(session)
-        return {"state": session.state.value, "follows": follows, "prompt": prompt}
+        return {
+            "state": session.state.value,
+            "generation": session.generation,
+            "follows": follows,
+            "prompt": prompt,
+        }
 
     def _verb(self, act: Callable[[str], Awaitable[Any]]) -> OperatorMethod:
         async def serve(connection: Connection, params: msgspec.Raw) -> dict[str, Any]:

@@ -95,9 +95,11 @@ class Prompt(msgspec.Struct, kw_only=True):
 
 
 class BegunPairing(msgspec.Struct, kw_only=True):
-    """A pairing that was asked for. `follows`: the same one was under way already, and `prompt` is what it shows."""
+    """A pairing that was asked for. `follows`: the same one was under way already, and `prompt` is what it shows.
+    Events of an older `generation` are of what it has replaced."""
 
     state: str
+    generation: int = 0
     follows: bool = False
     prompt: Prompt | None = None
 
