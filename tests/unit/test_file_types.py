@@ -31,7 +31,7 @@ SNIFFED = [
 ]
 
 
-@pytest.mark.parametrize(("head", "mime_type"), SNIFFED)
+@pytest.mark.parametrize(("head", "mime_type"), SNIFFED, ids=[kind for _, kind in SNIFFED])
 def test_a_type_is_told_by_the_first_bytes(head: bytes, mime_type: str) -> None:
     """Whatever the file is called."""
     assert sniffed(head[:512]) == mime_type
@@ -63,6 +63,7 @@ def test_a_document_is_named_by_its_bytes_first(subtests: pytest.Subtests) -> No
         ("voice", b"OggS" + bytes(60)),
         ("sticker", files.png()),
     ],
+    ids=lambda part: part if isinstance(part, str) else "bytes",
 )
 def test_what_whatsapp_would_not_show_is_refused(kind: str, head: bytes) -> None:
     """With what can be sent as that."""
