@@ -59,9 +59,7 @@ def told(result: CallToolResult) -> str:
     return " ".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
-async def test_an_assistant_asks_and_is_answered(
-    line: Line, home: Home, new_phone: Callable[[], str]
-) -> None:
+async def test_a_client_asks_and_is_answered(line: Line, home: Home, new_phone: Callable[[], str]) -> None:
     """A contact gets what the tool sends, and its answer is what the other tool returns; the log has nothing of it."""
     await line.pair("acme", new_phone())
     contact = new_phone()

@@ -29,21 +29,21 @@ def mcp(
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Leave out sending.")] = False,
 ) -> None:
-    """Serve AI assistants over MCP (stdin and stdout); their program starts it, see docs/mcp.md."""
+    """Serve an MCP client over stdin and stdout; the client starts it, see docs/mcp.md."""
     only = company_id(company) if company is not None else None
     run_async(_serve(current_settings(), only, read_only=read_only))
 
 
 async def _serve(settings: Settings, company: str | None, *, read_only: bool) -> None:
-    from standfast.service.assistant import Assistant
     from standfast.service.client import Client
     from standfast.service.mcp import build_server
+    from standfast.service.tools import Tools
 
     # Below that the SDK logs what is asked and answered: texts.
     logging.getLogger("mcp").setLevel(logging.WARNING)
-    # Not connected yet: the service may be down when an assistant's program starts, and may restart under it.
+    # Not connected yet: the service may be down when the client starts, and may restart under it.
     client = Client(settings.state_dir / "gateway.sock")
-    server = build_server(Assistant(client, company), read_only=read_only)
+    server = build_server(Tools(client, company), read_only=read_only)
     try:
         await _until_ended(asyncio.ensure_future(server.run_stdio_async()))
     finally:

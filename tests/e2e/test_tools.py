@@ -1,4 +1,4 @@
-"""What a language model may do with WhatsApp, against a running service."""
+"""What an MCP client may do with WhatsApp, against a running service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from standfast.errors import CompanyUnknown, ServiceUnavailable, UsageError
-from standfast.service.assistant import Assistant
 from standfast.service.client import Client
+from standfast.service.tools import Tools
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, shares_loop
 
@@ -26,7 +26,7 @@ async def client(shared_pair: Line) -> AsyncIterator[Client]:
 async def test_a_question_and_its_answer(shared_pair: Line, client: Client) -> None:
     """A message goes out; no older message is taken for its answer, and the answer is waited for and told as it was
     written."""
-    line, acme, bolt = shared_pair, Assistant(client, "acme"), f"+{shared_pair.phones['bolt']}"
+    line, acme, bolt = shared_pair, Tools(client, "acme"), f"+{shared_pair.phones['bolt']}"
     sent = await acme.send_message(bolt, "What time suits you?")
     assert (sent.company, sent.state, sent.note) == ("acme", "sent", None)
     await line.received("bolt", ["What time suits you?"])
@@ -50,7 +50,7 @@ async def test_a_question_and_its_answer(shared_pair: Line, client: Client) -> N
 @shares_loop
 async def test_a_phone_that_never_wrote_has_no_response(shared_pair: Line, client: Client) -> None:
     """Absence is an answer of its own, not an error."""
-    response = await Assistant(client).last_response("+79990000009", "acme")
+    response = await Tools(client).last_response("+79990000009", "acme")
     assert (response.found, response.text) == (False, None)
 
 
@@ -58,7 +58,7 @@ async def test_a_phone_that_never_wrote_has_no_response(shared_pair: Line, clien
 async def test_a_company_that_it_is_bound_to(shared_pair: Line, client: Client) -> None:
     """It is used where none is named, and no other can be reached or seen; unbound, one of several must be named."""
     phone = f"+{shared_pair.phones['bolt']}"
-    bound, free = Assistant(client, "acme"), Assistant(client)
+    bound, free = Tools(client, "acme"), Tools(client)
     assert [one.company for one in (await bound.session_status()).sessions] == ["acme"]
     assert (await bound.health()).sessions_wanted == 1
     for call in (
@@ -80,20 +80,20 @@ async def test_health_tells_what_does_not_work(line: Line) -> None:
     """While the service is away each call says so; when it is back the next one works, without a new start."""
     phone = "79990000008"
     await line.pair("acme", phone)
-    assistant = Assistant(client := Client(line.service.gateway.path))
-    (session,) = (await assistant.session_status()).sessions
+    tools = Tools(client := Client(line.service.gateway.path))
+    (session,) = (await tools.session_status()).sessions
     assert (session.connected, session.phone) == (True, "…0008")
-    assert (await assistant.health()).ready
+    assert (await tools.health()).ready
     await line.service.pool.stop("acme")
     line.session("acme").wanted = True
-    sick = await assistant.health()
+    sick = await tools.health()
     assert (sick.ready, sick.problems) == (False, ["acme: closed, stopped by an operator"])
     await line.service.pool.start("acme")
     await line.stop()
     with pytest.raises(ServiceUnavailable) as error:
-        await assistant.health()
+        await tools.health()
     assert "standfast up" in error.value.next_step
     await line.start()
     await line.state("acme", State.OPEN)
-    assert (await assistant.health()).ready
+    assert (await tools.health()).ready
     await client.close()

@@ -1,6 +1,6 @@
-"""`Assistant`: what a language model may do with WhatsApp through a running service; MCP only translates.
+"""`Tools`: what an MCP client may do with WhatsApp through a running service; MCP only translates.
 
-Invariant: an assistant that is bound to a company touches no other, and what people wrote is answered as data: whole,
+Invariant: a client that is bound to a company touches no other, and what people wrote is answered as data: whole,
 unchanged and under a field of its own.
 """
 
@@ -97,7 +97,7 @@ class Chat(BaseModel):
     messages: list[ChatMessage]
 
 
-class Assistant:
+class Tools:
     """`company` binds it to one. Every call raises the service's errors, `ServiceUnavailable` where it is away; the
     next call tries again."""
 
@@ -133,7 +133,7 @@ class Assistant:
         return response
 
     async def session_status(self, company: str | None = None) -> Sessions:
-        """One company's session, or all that this assistant may know of."""
+        """One company's session, or all that this client may know of."""
         only = self._bound(company)
         found = self._mine(await self._client.sessions(), only)
         if only is not None and not found:
