@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from standfast.errors import SettingsError, UsageError
-from standfast.messaging.outside import Outside
+from standfast.messaging.outside import Outside, _Judge
 from standfast.messaging.reach import Reach, is_public
 
 LOOPBACK = (
@@ -135,12 +135,25 @@ async def test_a_name_is_judged_by_the_address_that_is_connected_to(monkeypatch:
     monkeypatch.setattr(socket, "getaddrinfo", rebound)
     url = f"http://rebound.example.com:{port}/"
     Reach().check_url(url)
+    outside = Outside(Reach())
     with pytest.raises(UsageError, match="not public"):
-        await Outside(Reach()).post(url, b"{}", {}, 2.0)
+        await outside.post(url, b"{}", {}, 2.0)
     with pytest.raises(UsageError, match="not public"):
-        await Outside(Reach()).fetch(url, 10, 2.0)
+        await outside.fetch(url, 10, 2.0)
+    await outside.close()
     listening.setblocking(False)
     with pytest.raises(BlockingIOError):
         listening.accept()
     listening.close()
     assert looked_up == ["rebound.example.com"] * 2
+
+
+async def test_no_socket_is_made_for_an_address_that_nobody_has_judged() -> None:
+    """Whatever way it came by: an allowed host's private address is one that was judged."""
+    judge = _Judge(Reach("localhost"))
+    inside = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))
+    with pytest.raises(PermissionError):
+        judge.open_socket(inside)
+    await judge.resolve("localhost", 9)
+    judge.open_socket(inside).close()
+    judge.open_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("9.9.9.9", 9))).close()

@@ -7,17 +7,19 @@ more memory, than was granted.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
-import time
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import httpcore
+import aiohttp
 import httpx
+import yarl
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from standfast.errors import StandfastError, TargetFailed, UsageError
 from standfast.messaging.reach import IPAddress, Reach, Target
@@ -26,10 +28,8 @@ USER_AGENT = f"standfast/{version('standfast')}"
 CONNECT_TIMEOUT_S = 5.0
 # An acknowledgement is its status; a body of this size or less is read so that the connection can serve again.
 _ANSWER_BYTES = 65_536
-_IDLE_EACH = 16
+_ANSWER_TIMEOUT_S = 1.0
 _IDLE_S = 20.0
-_GONE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
-_SockOptions = Iterable[Any] | None
 
 
 class Fetched(NamedTuple):
@@ -39,57 +39,60 @@ class Fetched(NamedTuple):
     mime_type: str
 
 
-class _Guarded(httpcore.AnyIOBackend):
-    """Connects to what it has judged: the name is looked up here, once, and never again by anybody."""
+class _Judge(AbstractResolver):
+    """Looks a name up once, for the very connection that is made, and hands out only what may be connected to."""
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
+        self._granted: set[IPAddress] = set()
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: _SockOptions = None,
-    ) -> httpcore.AsyncNetworkStream:
-        failure: Exception | None = None
-        for address in self._reach.permitted(host, await _addresses(host, port)):
-            try:
-                return await super().connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        raise failure or httpcore.ConnectError("no address")
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        permitted = self._reach.permitted(host, await _addresses(host, port))
+        self._granted.update(permitted)
+        return [_resolved(host, port, address) for address in permitted]
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: _SockOptions = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise httpcore.ConnectError("not outside")
+    async def close(self) -> None:
+        self._granted.clear()
+
+    def open_socket(self, info: Any) -> socket.socket:
+        """The net below: a socket for an address that nobody has judged is never made."""
+        family, kind, protocol, _, address = info
+        found = ipaddress.ip_address(str(address[0]).partition("%")[0])
+        if found not in self._granted and not self._reach.is_permitted(found):
+            raise PermissionError(errno.EACCES, "not an address outside")
+        return socket.socket(family, kind, protocol)
 
 
 class Outside:
-    """One for the whole service. `close()` ends its idle connections."""
+    """One for the whole service. `close()` ends its connections."""
 
     def __init__(self, reach: Reach) -> None:
         self.reach = reach
-        self._backend = _Guarded(reach)
-        self._tls: ssl.SSLContext | None = None
-        self._swept_at = time.monotonic()
-        self._idle: dict[str, list[httpcore.AsyncHTTPConnection]] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Give idle connections back."""
-        idle, self._idle = self._idle, {}
-        for connection in [one for each in idle.values() for one in each]:
-            await _end(connection)
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> int:
         """The status that `url` answered with; its body is of no interest. Raises `TargetFailed` where there was none
         in time, and `UsageError` for an address that may not be reached."""
-        target = self.reach.check_url(url)
+        target, way = self.reach.check_url(url), {"reused": False}
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._posted(target, body, headers)
+                try:
+                    return await self._post(target, body, headers, way)
+                except aiohttp.ClientConnectionError:
+                    if not way["reused"]:
+                        raise
+                # Its server ended the connection between two requests: that says nothing of the next one.
+                return await self._post(target, body, headers, way)
+        except aiohttp.ClientError as error:
+            raise _failed(target, error) from error
         except TimeoutError:
             raise TargetFailed(f"{target.origin} did not answer within {timeout_s:g} s") from None
 
@@ -97,140 +100,106 @@ class Outside:
         """What lies at `url`. Raises `TargetFailed` where it cannot be had in time, and `UsageError` where it is larger
         than `max_bytes`, was moved, or may not be reached."""
         target = self.reach.check_url(url)
-        connection = self._connection(target)
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._exchange(connection, target, "GET", None, {"Accept": "*/*"})
+            async with asyncio.timeout(timeout_s), self._request("GET", target, {}) as answer:
                 _check_answer(answer, target, max_bytes)
                 body = await _read(answer, max_bytes)
+                answer.close()
+        except aiohttp.ClientError as error:
+            raise _failed(target, error) from error
         except TimeoutError:
             raise TargetFailed(f"{target.origin} did not hand over within {timeout_s:g} s") from None
-        except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
-            raise _failed(target, error) from error
-        finally:
-            await _end(connection)
         if body is None:
             raise UsageError(f"what lies at {target.origin} is larger than {max_bytes} bytes")
         return Fetched(body, _mime_type(answer))
 
-    async def _posted(self, target: Target, body: bytes, headers: Mapping[str, str]) -> int:
-        connection = await self._take_idle(target.origin)
-        if connection is not None:
-            try:
-                return await self._post_over(connection, target, body, headers)
-            except _GONE:
-                pass  # its server ended it between two requests: that says nothing of the next connection
-        try:
-            return await self._post_over(self._connection(target), target, body, headers)
-        except (httpcore.ProtocolError, httpcore.NetworkError, httpcore.TimeoutException) as error:
-            raise _failed(target, error) from error
-
-    async def _post_over(
-        self,
-        connection: httpcore.AsyncHTTPConnection,
-        target: Target,
-        body: bytes,
-        headers: Mapping[str, str],
+    async def _post(
+        self, target: Target, body: bytes, headers: Mapping[str, str], way: dict[str, bool]
     ) -> int:
-        reusable = False
-        try:
-            answer = await self._exchange(connection, target, "POST", body, headers)
-            with suppress(httpcore.ProtocolError, httpcore.NetworkError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    reusable = await _read(answer, _ANSWER_BYTES) is not None
+        async with self._request("POST", target, headers, data=body, trace_request_ctx=way) as answer:
+            read = None
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                    read = await _read(answer, _ANSWER_BYTES)
+            if read is None:
+                answer.close()
             return int(answer.status)
-        finally:
-            if not (reusable and connection.is_idle() and await self._keep(target, connection)):
-                await _end(connection)
 
-    async def _exchange(
-        self,
-        connection: httpcore.AsyncHTTPConnection,
-        target: Target,
-        method: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-    ) -> httpcore.Response:
-        own: dict[bytes | str, bytes | str] = {
-            "Host": target.authority,
-            "User-Agent": USER_AGENT,
-            "Accept-Encoding": "identity",
-        }
-        own.update(headers)
-        if body is not None:
-            own["Content-Length"] = str(len(body))
-        wanted = httpcore.URL(
-            scheme=target.scheme, host=target.host, port=target.port, target=target.path.encode()
+    def _request(self, method: str, target: Target, headers: Mapping[str, str], **more: Any) -> Any:
+        if self._session is None or self._session.closed:
+            self._session = self._opened()
+        path, _, query = target.path.partition("?")
+        url = yarl.URL.build(
+            scheme=target.scheme,
+            host=target.host,
+            port=target.port,
+            path=path,
+            query_string=query,
+            encoded=True,
         )
-        request = httpcore.Request(
-            method,
-            wanted,
-            headers=own,
-            content=body,
-            extensions={"timeout": {"connect": CONNECT_TIMEOUT_S}},
-        )
-        return await connection.handle_async_request(request)
+        return self._session.request(method, url, headers=headers, allow_redirects=False, **more)
 
-    def _connection(self, target: Target) -> httpcore.AsyncHTTPConnection:
-        if target.scheme == "https" and self._tls is None:
-            self._tls = httpx.create_ssl_context()
-            self._tls.load_default_certs()  # beside the shipped list: a company's own authorities
-        return httpcore.AsyncHTTPConnection(
-            _origin(target), ssl_context=self._tls, keepalive_expiry=_IDLE_S, network_backend=self._backend
+    def _opened(self) -> aiohttp.ClientSession:
+        judge = _Judge(self.reach)
+        connector = aiohttp.TCPConnector(
+            resolver=judge,
+            socket_factory=judge.open_socket,
+            use_dns_cache=False,
+            ssl=_authorities(),
+            limit=0,  # who asks has bounds of his own
+            keepalive_timeout=_IDLE_S,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            trace_configs=[_noting_reuse()],
         )
 
-    async def _take_idle(self, origin: str) -> httpcore.AsyncHTTPConnection | None:
-        idle = self._idle.get(origin, [])
-        while idle:
-            connection = idle.pop()
-            if connection.is_idle() and not connection.has_expired():
-                return connection
-            await _end(connection)
-        return None
 
-    async def _keep(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> bool:
-        await self._sweep()
-        idle = self._idle.setdefault(target.origin, [])
-        if len(idle) >= _IDLE_EACH:
-            return False
-        idle.append(connection)
-        return True
-
-    async def _sweep(self) -> None:
-        now = time.monotonic()
-        if now < self._swept_at + _IDLE_S:
-            return
-        self._swept_at = now
-        for origin, idle in list(self._idle.items()):
-            for connection in [one for one in idle if one.has_expired()]:
-                idle.remove(connection)
-                await _end(connection)
-            if not self._idle.get(origin):
-                self._idle.pop(origin, None)
+def _authorities() -> ssl.SSLContext:
+    context = httpx.create_ssl_context(trust_env=True)
+    context.load_default_certs()  # beside the shipped list: a company's own authorities
+    return context
 
 
-async def _end(connection: httpcore.AsyncHTTPConnection) -> None:
-    with suppress(Exception):
-        await asyncio.wait_for(connection.aclose(), 1.0)
+def _noting_reuse() -> aiohttp.TraceConfig:
+    async def reused(_session: Any, context: Any, _params: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx["reused"] = True
 
+    async def created(_session: Any, context: Any, _params: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx["reused"] = False
 
-def _origin(target: Target) -> httpcore.Origin:
-    return httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port)
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(reused)
+    config.on_connection_create_start.append(created)
+    return config
 
 
 async def _addresses(host: str, port: int) -> list[IPAddress]:
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise httpcore.ConnectTimeout("its name was not resolved in time") from None
-    except OSError:
-        raise httpcore.ConnectError("its name cannot be resolved") from None
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
 
 
-def _check_answer(answer: httpcore.Response, target: Target, max_bytes: int) -> None:
+def _resolved(host: str, port: int, address: IPAddress) -> ResolveResult:
+    return ResolveResult(
+        hostname=host,
+        host=str(address),
+        port=port,
+        family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+        proto=socket.IPPROTO_TCP,
+        flags=socket.AI_NUMERICHOST,
+    )
+
+
+def _check_answer(answer: aiohttp.ClientResponse, target: Target, max_bytes: int) -> None:
     if 300 <= answer.status < 400:
         raise UsageError(
             f"{target.origin} answered {answer.status}: redirects are not followed",
@@ -239,40 +208,38 @@ def _check_answer(answer: httpcore.Response, target: Target, max_bytes: int) -> 
     if answer.status != 200:
         message = f"{target.origin} answered {answer.status}"
         raise TargetFailed(message) if answer.status >= 500 else UsageError(message)
-    if _header(answer, b"content-encoding") not in ("", "identity"):
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UsageError(f"{target.origin} sends it compressed, though it was asked not to")
-    length = _header(answer, b"content-length")
-    if length.isdigit() and int(length) > max_bytes:
+    if answer.content_length is not None and answer.content_length > max_bytes:
         raise UsageError(f"what lies at {target.origin} is larger than {max_bytes} bytes")
 
 
-async def _read(answer: httpcore.Response, max_bytes: int) -> bytes | None:
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
     """The body; None where it is larger, the rest of it unread."""
-    assert isinstance(answer.stream, AsyncIterable)
     body = bytearray()
-    async for chunk in answer.stream:
+    async for chunk in answer.content.iter_any():
         body += chunk
         if len(body) > max_bytes:
             return None
-    await answer.aclose()
     return bytes(body)
 
 
-def _header(answer: httpcore.Response, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == name), "")
+def _mime_type(answer: aiohttp.ClientResponse) -> str:
+    named = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return named or "application/octet-stream"
 
 
-def _mime_type(answer: httpcore.Response) -> str:
-    return _header(answer, b"content-type").partition(";")[0].strip().lower() or "application/octet-stream"
-
-
-def _failed(target: Target, error: Exception) -> StandfastError:
-    if isinstance(error, httpcore.ConnectTimeout):
+def _failed(target: Target, error: aiohttp.ClientError) -> StandfastError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
         what = f"did not take a connection within {CONNECT_TIMEOUT_S:g} s"
-    elif isinstance(error, httpcore.ConnectError):
+    elif isinstance(error, aiohttp.ClientSSLError):
+        what = "has no certificate that can be trusted"
+    elif isinstance(error, aiohttp.ClientConnectorDNSError):
+        what = "cannot be found: its name is not known"
+    elif isinstance(error, aiohttp.ClientConnectorError):
         what = "cannot be connected to"
-    elif isinstance(error, httpcore.ProtocolError):
-        what = "broke the HTTP protocol"
-    else:
+    elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
         what = "ended the connection before it had answered"
+    else:
+        what = "broke the HTTP protocol"
     return TargetFailed(f"{target.origin} {what}")

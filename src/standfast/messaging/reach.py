@@ -83,12 +83,15 @@ class Reach:
         """Those of a host's addresses that may be connected to. Raises `UsageError` where there is none."""
         if host in self._hosts:
             return list(addresses)
-        found = [address for address in addresses if is_public(address) or self._is_allowed(address)]
+        found = [address for address in addresses if self.is_permitted(address)]
         if not found:
             raise UsageError("the URL leads to an address that is not public", next_step=_ALLOW)
         return found
 
-    def _is_allowed(self, address: IPAddress) -> bool:
+    def is_permitted(self, address: IPAddress) -> bool:
+        """Whether it may be connected to whatever it is called."""
+        if is_public(address):
+            return True
         meant = _embedded(address) or address
         return any(meant.version == network.version and meant in network for network in self._networks)
 
