@@ -124,6 +124,7 @@ async def serve(options: dict[str, Any]) -> None:
     await gateway.start()
     if await pause():
         tell({"took_s": await _run(options, mailbox, webhooks, outside)})
+        await pause()  # the gateway answers to the end of the measurement
     await gateway.stop(0.1)
     await webhooks.stop()
     await outside.close()

@@ -71,6 +71,7 @@ class Outside:
     def __init__(self, reach: Reach) -> None:
         self.reach = reach
         self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         """Give idle connections back."""
@@ -101,7 +102,7 @@ class Outside:
         than `max_bytes`, was moved, or may not be reached."""
         target = self.reach.check_url(url)
         try:
-            async with asyncio.timeout(timeout_s), self._request("GET", target, {}) as answer:
+            async with asyncio.timeout(timeout_s), await self._request("GET", target, {}) as answer:
                 _check_answer(answer, target, max_bytes)
                 body = await _read(answer, max_bytes)
                 answer.close()
@@ -116,7 +117,7 @@ class Outside:
     async def _post(
         self, target: Target, body: bytes, headers: Mapping[str, str], way: dict[str, bool]
     ) -> int:
-        async with self._request("POST", target, headers, data=body, trace_request_ctx=way) as answer:
+        async with await self._request("POST", target, headers, data=body, trace_request_ctx=way) as answer:
             read = None
             with suppress(aiohttp.ClientError, TimeoutError):
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
@@ -125,9 +126,8 @@ class Outside:
                 answer.close()
             return int(answer.status)
 
-    def _request(self, method: str, target: Target, headers: Mapping[str, str], **more: Any) -> Any:
-        if self._session is None or self._session.closed:
-            self._session = self._opened()
+    async def _request(self, method: str, target: Target, headers: Mapping[str, str], **more: Any) -> Any:
+        session = self._session or await self._open()
         path, _, query = target.path.partition("?")
         url = yarl.URL.build(
             scheme=target.scheme,
@@ -137,15 +137,22 @@ class Outside:
             query_string=query,
             encoded=True,
         )
-        return self._session.request(method, url, headers=headers, allow_redirects=False, **more)
+        return session.request(method, url, headers=headers, allow_redirects=False, **more)
 
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None:
+                # In a thread: reading the list of authorities takes a tenth of a second.
+                self._session = self._made(await asyncio.to_thread(_authorities))
+            return self._session
+
+    def _made(self, authorities: ssl.SSLContext) -> aiohttp.ClientSession:
         judge = _Judge(self.reach)
         connector = aiohttp.TCPConnector(
             resolver=judge,
             socket_factory=judge.open_socket,
             use_dns_cache=False,
-            ssl=_authorities(),
+            ssl=authorities,
             limit=0,  # who asks has bounds of his own
             keepalive_timeout=_IDLE_S,
         )
