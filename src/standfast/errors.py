@@ -192,7 +192,7 @@ class JournalUnwritable(StandfastError):
 
 
 class Conflict(StandfastError):
-    """The same name stands for something else already: an idempotency key, a token, a webhook."""
+    """The same name stands for something else already: an idempotency key, a token, a webhook, a company's number."""
 
     code = "conflict"
     exit_code = 19

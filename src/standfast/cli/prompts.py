@@ -126,8 +126,8 @@ class Window(Lines):
             where = "WhatsApp > Linked devices > Link with phone number"
             yield Text(f" {self._company}: enter it in {where} ({left_s} s)", style="cyan")
         else:
-            yield from _fitting(console, qr_lines(value))
-            yield Text(f" {self._company}: scan it with WhatsApp > Linked devices ({left_s} s)", style="cyan")
+            where = f"scan it with WhatsApp > Linked devices ({left_s} s)"
+            yield from _fitting(console, qr_lines(value), f" {self._company}: {where}")
 
 
 class Documents:
@@ -201,10 +201,11 @@ def _drawn(lines: list[str]) -> Text:
     return Text("\n".join(lines), style=TERMINAL_STYLE, no_wrap=True)
 
 
-def _fitting(console: Console, lines: list[str]) -> RenderResult:
+def _fitting(console: Console, lines: list[str], title: str) -> RenderResult:
     columns, rows = len(lines[0]), len(lines) + _FRAME_LINES
     if console.width >= columns and console.height >= rows:
         yield _drawn(lines)
+        yield Text(title, style="cyan")
         return
     yield Text(
         f" The QR needs a window of {columns} columns and {rows} lines. Enlarge it, make its letters smaller, "

@@ -100,6 +100,6 @@ def sessions_table(rows: list[Session]) -> RenderableType:
             masked(row.jid.split("@")[0]) if row.jid else "",
             str(row.messages_received),
             str(row.messages_sent),
-            " ".join(part for part in (row.reason, row.next_step) if part),
+            ". ".join(part for part in (row.reason, row.next_step) if part),
         )
     return table

@@ -88,7 +88,7 @@ class Pairings:
             former = identity.number if identity else number_of(session.jid)
             self._effort(session.company).code_is_over()
             self._efforts[session.company] = _Effort(pairing.phone or former)
-            session.pairing = pairing
+            session.pairing, session.jid, session.lid = pairing, None, None
             session.forgive()
             await self._driver.launch(session)
         return False
