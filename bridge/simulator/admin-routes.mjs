@@ -155,6 +155,10 @@ export const routes = [
     const contact = rooms.contacts.get(params[0])
     return { body: { id: await contact.send(address(body.to, 'to'), text(body.text, 'text')) } }
   }),
+  route('POST', '/contacts/:phone/lose-sessions', (rooms, { params }) => {
+    rooms.contacts.get(params[0]).loseSessions()
+    return { body: { lost: true } }
+  }),
   route('DELETE', '/media', async (rooms) => ({ body: { deleted: await rooms.media.forget() } })),
   route('GET', '/groups', (rooms) => ({
     body: {

@@ -18,7 +18,7 @@ export class ContactAuth {
     this.#prefix = `auth/${phone}/`
     for (const [key, value] of journal.entries(this.#prefix)) this.#values.set(key.slice(this.#prefix.length), value)
     this.creds = this.#values.get('creds') ?? initAuthCreds()
-    if (!cleanStart) this.#dropRatchets()
+    if (!cleanStart) this.loseSessions()
   }
 
   saveCreds(update) {
@@ -52,7 +52,8 @@ export class ContactAuth {
     }
   }
 
-  #dropRatchets() {
+  /** Forgets every ratchet: what comes next cannot be decrypted, and is asked for again. */
+  loseSessions() {
     for (const name of [...this.#values.keys()]) if (RATCHETS.includes(name.split('/')[0])) this.#delete(name)
   }
 

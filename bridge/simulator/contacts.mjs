@@ -95,6 +95,10 @@ export class Contact {
     return sent.key.id
   }
 
+  loseSessions() {
+    this.#auth.loseSessions()
+  }
+
   async stop() {
     this.state = 'stopped'
     clearTimeout(this.#retryTimer)

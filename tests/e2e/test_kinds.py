@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from standfast.errors import NotFound, UsageError
 from standfast.messaging.outgoing import Outgoing
+from standfast.sessions.session import State
 from tests.e2e.conftest import Line, shares_loop, until
 
 
@@ -150,3 +154,30 @@ async def test_groups_are_listed_and_take_every_kind(shared_pair: Line) -> None:
     assert await messenger.read("bolt", jid) != []
     with pytest.raises(UsageError):
         await messenger.group("bolt", "120363000000000000@g.us")
+
+
+@shares_loop
+async def test_a_message_that_is_asked_for_again_is_sent_by_another_host(
+    shared_pair: Line, new_phone: Callable[[], str]
+) -> None:
+    """A receiver that cannot decrypt a message asks for it again; it gets it though the host that sent it is gone."""
+    line, contact = shared_pair, new_phone()
+    await line.simulator.ask("POST", "/contacts", {"phone": contact, "behaviour": "silent"})
+    await _send(line, "acme", "+" + contact, {"type": "text", "text": "the first"})
+    await line.contact_received(contact, ["the first"])
+    retries = await line.retries()
+    await line.simulator.ask("POST", "/faults", {"kind": "stall", "phone": contact})
+    await line.simulator.ask("POST", f"/contacts/{contact}/lose-sessions", {})
+    await _send(line, "acme", "+" + contact, {"type": "text", "text": "asked for again"})
+    generations = {company: line.session(company).generation for company in ("acme", "bolt")}
+    (host,) = (await line.service.status())["hosts"]
+    os.kill(host["pid"], signal.SIGKILL)
+    await until(
+        lambda: all(line.session(company).generation > former for company, former in generations.items()),
+        "a new host",
+    )
+    for company in generations:
+        await line.state(company, State.OPEN)
+    await line.simulator.ask("DELETE", "/faults")
+    await line.contact_received(contact, ["asked for again"])
+    assert await line.retries() > retries
