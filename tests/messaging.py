@@ -65,6 +65,7 @@ class Host:
 
     def __init__(self) -> None:
         self.handed: list[tuple[str, str, str]] = []  # (jid, text, message id)
+        self.contents: list[Any] = []
         self.confirms = True
         self.trouble: Callable[[str, str], StandfastError | None] = lambda _jid, _text: None
         self.confirm: Callable[[str], None] = lambda _message_id: None
@@ -73,11 +74,12 @@ class Host:
         if method != "message.send":
             return msgspec.Raw(b"null")
         await asyncio.sleep(0)
-        jid, text, message_id = params["jid"], params["content"]["text"], params["message_id"]
+        jid, text, message_id = params["jid"], params["content"].get("text", ""), params["message_id"]
         error = self.trouble(jid, text)
         if error is not None:
             raise error
         self.handed.append((jid, text, message_id))
+        self.contents.append(params["content"])
         if self.confirms:
             self.confirm(message_id)
         return msgspec.Raw(

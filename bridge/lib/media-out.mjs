@@ -5,12 +5,17 @@
  * plain copy for thumbnails and durations, and calls ffmpeg for videos: both are spared by giving it the answers.
  */
 
-import { extractImageThumb, getAudioDuration } from 'baileys'
+import { extractImageThumb, getAudioDuration, proto } from 'baileys'
 import { settledWithin } from './deadline.mjs'
 import { readSealed, readSealedWhole } from './sealed-file.mjs'
 
 const KINDS = ['image', 'video', 'audio', 'document', 'sticker']
 const LOOK_TIMEOUT_MS = 5_000
+
+/** What was uploaded for `content` by an earlier try, as a message that can be sent as it is; undefined where nothing was. */
+export function uploadedBefore({ uploaded }) {
+  return typeof uploaded === 'string' ? proto.Message.decode(Buffer.from(uploaded, 'base64')) : undefined
+}
 
 /** The kind of the sealed file in `content`, or undefined. */
 export function sealedKind(content) {

@@ -8,7 +8,7 @@
 import { generateMessageIDV2, jidDecode, proto } from 'baileys'
 import { within } from './deadline.mjs'
 import { asStandfastError, StandfastError } from './errors.mjs'
-import { sealedKind, withMedia } from './media-out.mjs'
+import { sealedKind, uploadedBefore, withMedia } from './media-out.mjs'
 import { CommitError } from './transaction-guard.mjs'
 import { reviveBuffers } from './values.mjs'
 
@@ -87,6 +87,12 @@ export class Sender {
   async #sendMessage(jid, content, messageId, quoted) {
     const sending = () => this.#liveness.sending(messageId)
     try {
+      const message = uploadedBefore(content)
+      if (message) {
+        sending()
+        await this.#sock.relayMessage(jid, message, { messageId })
+        return { key: { remoteJid: jid }, message }
+      }
       if (!sealedKind(content)) {
         sending()
         return await this.#sock.sendMessage(jid, content, { messageId, quoted })

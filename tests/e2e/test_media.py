@@ -191,3 +191,32 @@ async def test_a_download_becomes_a_new_file(shared_pair: Line, tmp_path: Path) 
             await client.download("bolt", acme, text.message_id, tmp_path / "other")
         with pytest.raises(NotFound):
             await client.download("bolt", acme, "3EB000000000", tmp_path / "other")
+
+
+@shares_loop
+async def test_a_file_is_uploaded_once_though_its_message_is_sent_twice(
+    shared_pair: Line, contact: str, tmp_path: Path
+) -> None:
+    """A message that left and was not confirmed before the connection fell is sent again, as what it left as."""
+    line, file = shared_pair, tmp_path / "a.pdf"
+    file.write_bytes(files.pdf(1_000))
+    before = (await line.simulator.ask("GET", "/stats"))["uploads"]
+    acme = line.phones["acme"]
+    ask, messenger = line.simulator.ask, line.service.messenger
+    # Nobody but the server may confirm it, and the server only over the next connection.
+    stall = await ask("POST", "/faults", {"kind": "stall", "phone": contact})
+    lost = await ask("POST", "/faults", {"kind": "lose-acks", "phone": acme})
+    content = {"type": "document", "file": str(file)}
+    sent = await messenger.send("acme", f"+{contact}", content, local_files=True)
+
+    def state() -> str:
+        return (messenger.message("acme", sent.message_id) or sent).state.word
+
+    await until(lambda: state() == "sending", "its leaving")
+    await ask("POST", "/faults", {"kind": "drop", "phone": acme})
+    await ask("DELETE", f"/faults/{lost['id']}")
+    await until(lambda: state() == "sent", lambda: f"its confirmation, not {state()}")
+    await ask("DELETE", f"/faults/{stall['id']}")
+    await _at_contact(line, contact, sent.message_id)
+    stats = await line.simulator.ask("GET", "/stats")
+    assert stats["uploads"] == before + 1

@@ -32,7 +32,10 @@ def spool(tmp_path: Path) -> Spool:
 @pytest.fixture
 async def media(spool: Spool) -> AsyncIterator[MediaFiles]:
     outside = Outside(Reach("127.0.0.1/32"))
-    yield MediaFiles(spool, outside, tuple, MediaOptions(2 * MIB))
+
+    async def written() -> None: ...
+
+    yield MediaFiles(spool, outside, tuple, written, MediaOptions(2 * MIB))
     await outside.close()
 
 

@@ -19,9 +19,12 @@ Content = dict[str, Any]
 MEDIA_TIMEOUT_S = 190.0
 
 
-def prepared(message: Outgoing, targets: Targets, spool: Path) -> Prepared:
-    """The message as it is handed over. `UsageError` where what it points at is not kept any more."""
+def prepared(message: Outgoing, targets: Targets, spool: Path, left_as: bytes | None = None) -> Prepared:
+    """The message as it is handed over; `left_as` is what it left as before, over a connection that fell. `UsageError`
+    where what it points at is not kept any more."""
     content = message.content
+    if content["type"] in MEDIA and left_as is not None:
+        return Prepared({"uploaded": left_as})
     if content["type"] in MEDIA:
         return _media(message, content, targets, spool)
     return _FORMS[content["type"]](message, content, targets)

@@ -67,6 +67,10 @@ class Mailbox:
         await asyncio.gather(*self._notes, return_exceptions=True)
         await self._file.close()
 
+    async def written(self) -> None:
+        """Return once everything that was noted so far is on the disk. `JournalUnwritable`."""
+        await self._file.write(lambda _connection: None)
+
     def record(self, bus: EventBus) -> Callable[[], None]:
         """Log what is published of sessions and of messages that were sent; the returned call ends that."""
         return bus.subscribe(self._note)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from standfast.errors import Forbidden, NotFound, UsageError
+from standfast.errors import Forbidden, NotFound, StandfastError, UsageError
 from standfast.messaging.content import FETCHED, MEDIA
 from standfast.messaging.file_types import MAX_BYTES, MIB, type_for
 from standfast.messaging.outgoing import Outgoing
@@ -44,18 +44,22 @@ class MediaOptions:
 
 
 class MediaFiles:
-    """`open()` before anything else; `run()` beside everything removes what nobody needs."""
+    """`run()` beside everything removes what nobody needs. `unfinished` are the messages that are not confirmed;
+    `written` returns once what was noted of messages is on the disk."""
 
     def __init__(
         self,
         spool: Spool,
         outside: Outside,
         unfinished: Callable[[], Iterable[Outgoing]],
+        written: Callable[[], Awaitable[object]],
         options: MediaOptions | None = None,
     ) -> None:
         self.spool = spool
         self._outside = outside
         self._unfinished = unfinished
+        self._written = written
+        self._removals: set[asyncio.Task[None]] = set()
         self._options = options or MediaOptions()
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._uploads: dict[str, Spooled] = {}
@@ -125,7 +129,9 @@ class MediaFiles:
         if event.kind == "receipt" and self._waiting and event.data.get("status") in _OVER:
             name = self._waiting.pop((event.company, str(event.data["message_id"])), None)
             if name is not None:
-                self.spool.remove(name)
+                task = asyncio.get_running_loop().create_task(self._remove(name))
+                self._removals.add(task)
+                task.add_done_callback(self._removals.discard)
 
     async def run(self) -> None:
         """Remove files that nobody needs, and uploads that were not sent within their hour; until cancelled."""
@@ -138,6 +144,14 @@ class MediaFiles:
             if removed:
                 log.info("files that nobody needs were removed", count=removed)
             await asyncio.sleep(SWEEP_S)
+
+    async def _remove(self, name: str) -> None:
+        # Not before the message's state is on the disk: without its file it could not be sent again.
+        try:
+            await self._written()
+        except StandfastError:
+            return  # the sweep removes it
+        self.spool.remove(name)
 
     async def _taken(
         self, content: dict[str, Any], max_bytes: int, *, local_files: bool

@@ -12,13 +12,13 @@ from typing import Any
 from standfast.authstate.company import company_id
 from standfast.errors import NotFound, UsageError
 from standfast.messaging.baileys import prepared
-from standfast.messaging.content import checked, with_addresses
+from standfast.messaging.content import FETCHED, checked, with_addresses
 from standfast.messaging.downloads import Download, Downloads
 from standfast.messaging.events import LoggedEvent
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.media import MediaFiles
 from standfast.messaging.outbox import Outbox, OutboxOptions, Prepared
-from standfast.messaging.outgoing import STATES, Outgoing
+from standfast.messaging.outgoing import STATES, Outgoing, State
 from standfast.messaging.outside import Outside
 from standfast.messaging.quoting import Targets, key_of
 from standfast.messaging.reach import Reach
@@ -48,7 +48,7 @@ class Messenger:
         self._region = region
         self._targets = Targets(mailbox)
         self.media = media or MediaFiles(
-            mailbox.spool, Outside(Reach()), mailbox.outgoing.unfinished_messages
+            mailbox.spool, Outside(Reach()), mailbox.outgoing.unfinished_messages, mailbox.written
         )
         self._downloads = Downloads(mailbox, pool, self.media.max_bytes)
         self.outbox = Outbox(mailbox.outgoing, pool, bus, self._prepare, options)
@@ -196,7 +196,10 @@ class Messenger:
         return found
 
     async def _prepare(self, message: Outgoing) -> Prepared:
-        return prepared(message, self._targets, self.media.spool.directory)
+        left_as = None
+        if message.state is State.SENDING and FETCHED in message.content:
+            left_as = self.mailbox.outgoing.content(message.company, message.message_id)
+        return prepared(message, self._targets, self.media.spool.directory, left_as)
 
 
 def _check_key(key: str | None) -> None:

@@ -13,4 +13,4 @@ from standfast.settings import Settings
 def media_files(settings: Settings, mailbox: Mailbox, outside: Outside) -> MediaFiles:
     """Files in the mailbox's spool; what the service itself keeps is never taken as one to be sent."""
     options = MediaOptions(settings.media_max_mb * MIB, (settings.state_dir, vault_directory(settings)))
-    return MediaFiles(mailbox.spool, outside, mailbox.outgoing.unfinished_messages, options)
+    return MediaFiles(mailbox.spool, outside, mailbox.outgoing.unfinished_messages, mailbox.written, options)
