@@ -221,6 +221,12 @@ def test_bodies_that_are_wrong(content: bytes, kind: type[Exception]) -> None:
     assert "7999" not in str(refused.value)
 
 
+def test_a_body_of_endless_depth_is_refused() -> None:
+    """Where anything may stand in it."""
+    with pytest.raises(HttpProblem):
+        decode(b'{"x":' * 100_000, dict[str, Any])
+
+
 @pytest.mark.parametrize(
     "body", [b'{"to": "a"}', b'{"to":"a","text":"b","content":{"type":"text","text":"c"}}']
 )
