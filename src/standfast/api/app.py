@@ -5,6 +5,7 @@ Invariant: whatever goes wrong is answered as a problem document, also an unknow
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,7 +17,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from standfast import __version__
 from standfast.api import chats, events, health, legacy, messages, problems, sessions
 from standfast.api.answers import encode
 from standfast.api.edge import Edge
@@ -44,7 +44,7 @@ def make_api(parts: Parts) -> Routes:
     """The resources alone."""
     app = FastAPI(
         title="Standfast",
-        version=__version__,
+        version=version("standfast"),
         description=_DESCRIPTION,
         openapi_url=None,
         docs_url=None,

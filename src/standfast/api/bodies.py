@@ -57,10 +57,13 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PairBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How to pair: by QR, or by a code that is entered at the phone of this number."""
+    """How to pair: by QR, or by a code that is entered at the phone of this number. `confirm`: it may be another number
+    than the company had. `fallback`: where no code can be had, go on by QR (default: as the settings say)."""
 
     by: Literal["qr", "code"] = "qr"
     phone: Annotated[str, Meta(max_length=40)] | None = None
+    confirm: bool = False
+    fallback: bool | None = None
 
 
 class CreateBody(PairBody, forbid_unknown_fields=True, kw_only=True):

@@ -16,7 +16,7 @@ from standfast.messaging.messenger import Messenger
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Pairing
 
-PairingOf = Callable[[Literal["qr", "code"], str | None], Pairing]
+PairingOf = Callable[[Literal["qr", "code"], str | None, bool | None], Pairing]
 
 
 @dataclass(frozen=True, slots=True)

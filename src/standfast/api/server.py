@@ -123,7 +123,7 @@ class HttpServer:
         if error.errno == errno.EADDRINUSE:
             return PortInUse(
                 f"{self._host}:{port} is taken by another program",
-                next_step="Stop it, or choose another port with STANDFAST_HTTP_PORT (0: any); STANDFAST_HTTP=off: none.",
+                next_step="Stop it, or choose another with STANDFAST_HTTP_PORT (0: any one); STANDFAST_HTTP=off: none.",
             )
         return SettingsError(
             f"HTTP cannot be served at {self._host}:{port}: {error.strerror}",

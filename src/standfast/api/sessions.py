@@ -97,6 +97,10 @@ class Handlers:
             )
         return _picture(session, wanted, by, scale)
 
+    async def cancel_pairing(self, company: CompanyPath) -> Response:
+        """End a pairing that is not done, and leave nothing of it. Does nothing where none is under way."""
+        return Json((await self._parts.pool.cancel_pairing(company)).as_wire())
+
     async def start_session(self, company: CompanyPath) -> Response:
         """Does nothing where it runs. The company has been paired before."""
         return Json((await self._parts.pool.start(company)).as_wire())
@@ -114,7 +118,8 @@ class Handlers:
         return Json((await self._parts.pool.logout(company)).as_wire())
 
     async def _paired(self, company: str, asked: PairBody) -> Response:
-        session = await self._parts.pool.pair(company, self._parts.pairing_of(asked.by, asked.phone))
+        pairing = self._parts.pairing_of(asked.by, asked.phone, asked.fallback)
+        session = await self._parts.pool.pair(company, pairing, confirm=asked.confirm)
         return Json(session.as_wire(), 202, {"Location": f"/sessions/{company}"})
 
     def _existing(self, company: str) -> machine.Session:
@@ -180,6 +185,16 @@ def add(routes: Routes) -> None:
         scope="admin",
         summary="The QR or code to pair with",
         answers={200: Answer("QR or code.", Prompt, _PROMPT, ("image/png", "image/svg+xml", JSON))},
+        problems=(404, 409),
+    )
+    routes.add(
+        "DELETE",
+        "/sessions/{company}/pair",
+        do.cancel_pairing,
+        tag=_TAG,
+        scope="admin",
+        summary="End a pairing",
+        answers={200: Answer("The session as it stands now.", Session, {**_SESSION, "state": "closed"})},
         problems=(404, 409),
     )
     for verb, handler, summary in (

@@ -236,6 +236,8 @@ class LiveView:
             )
         facts.add_row(" state", str(self.status.get("state_dir", "")))
         facts.add_row(" gateway", str(self.status.get("gateway", "")))
+        if self.status.get("http"):
+            facts.add_row(" http", f"{self.status['http']}/docs")
         return facts
 
     def _bars(self, width: int) -> str:

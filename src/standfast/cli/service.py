@@ -80,6 +80,7 @@ def _print_facts(console: Console, answer: dict[str, Any]) -> None:
         "host": f"pid {host['pid']}, {host['rss_mb']} MB, restarts {host['restarts']}",
         **host_lines(answer["hosts"]),
         "gateway": answer["gateway"],
+        "http": answer.get("http") or "off",
         "state": answer["state_dir"],
     }
     for name, fact in facts.items():

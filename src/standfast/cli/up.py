@@ -178,8 +178,9 @@ async def _report(service: Service, console: Console) -> None:
     unsubscribe = service.bus.subscribe(take)
     try:
         status = await service.status()
-        for name in ("service", "state_dir", "gateway"):
-            console.print(f"{name}: {status[name]}", markup=False, highlight=False, soft_wrap=True)
+        for name in ("service", "state_dir", "gateway", "http"):
+            if status[name] is not None:
+                console.print(f"{name}: {status[name]}", markup=False, highlight=False, soft_wrap=True)
         for session in status["sessions"]:
             take(Event(session["company"], "state", session))
         await asyncio.Event().wait()

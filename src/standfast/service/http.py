@@ -6,21 +6,31 @@ answered before there is something to answer with.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, Literal
 
 from standfast.api.app import make_app
 from standfast.api.guard import Guard
 from standfast.api.parts import Parts
 from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
+from standfast.errors import StandfastError
+from standfast.messaging.messenger import Messenger
+from standfast.service.operators import pairing_of
+from standfast.sessions.hosts import Hosts
+from standfast.sessions.pool import SessionPool
+from standfast.sessions.session import Pairing
 from standfast.settings import Settings
+from standfast.vault.vault import Vault
 
 
 class HttpDoor:
     """`bind()` first, `start()` once the service can answer, `stop()` before what answers is ended."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
-        self.guard = Guard(TokenFile(directory), settings.http_host)
+        self._settings = settings
+        self._guard = Guard(TokenFile(directory), settings.http_host)
         # The simulator's service is for trying out: any address is as good, the one shown counts.
         self._server = HttpServer(settings.http_host, settings.http_port, any_port=settings.is_simulated)
 
@@ -31,11 +41,34 @@ class HttpDoor:
 
     def bind(self) -> None:
         """Raises `PortInUse`, or `SettingsError` where others could reach it and nobody has a token."""
-        self.guard.check_start()
+        self._guard.check_start()
         self._server.bind()
 
-    async def start(self, parts: Parts) -> None:
+    async def start(
+        self,
+        pool: SessionPool,
+        messenger: Messenger,
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        vault: Vault,
+        hosts: Hosts,
+    ) -> None:
+        """Answer from these."""
+
+        def missing() -> list[str]:
+            found = [] if any(member.engine.is_ready for member in hosts.members) else ["host"]
+            try:
+                vault.check_writable()
+            except StandfastError as error:
+                found.append(error.code)
+            return found
+
+        log = messenger.mailbox.log
+        parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard)
         await self._server.start(make_app(parts), parts.closing)
 
     async def stop(self) -> None:
         await self._server.stop()
+
+    def _pairing(self, by: Literal["qr", "code"], phone: str | None, fallback: bool | None) -> Pairing:
+        follows = self._settings.pairing_fallback if fallback is None else fallback
+        return pairing_of(by, phone, self._settings.default_region, fallback=follows)

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
@@ -66,6 +66,9 @@ from standfast.vault.opening import open_vault
 from standfast.vault.outage import State
 from standfast.vault.vault import Vault
 
+if TYPE_CHECKING:
+    from standfast.service.http import HttpDoor
+
 log = structlog.get_logger(__name__)
 START_PATIENCE_S = 0.8  # with a replica there, for an embedded server that is about to be ready
 SCHEMA_PATIENCE_S = 0.6  # since the schema was begun to be looked at; the host is started meanwhile
@@ -110,6 +113,7 @@ class Service:
         self.outside: Outside
         self.webhooks: Webhooks
         self.messenger: Messenger
+        self.http: HttpDoor | None = None
         self._own: OwnDatabase
         self._schema: SchemaKeeper
         self._board: Board
@@ -148,6 +152,7 @@ class Service:
         node, bridge = self._node_and_bridge()
         self.state.acquire()
         self._stack.callback(self.state.release)
+        self._bind_http()
         if self.options.with_simulator:
             self.simulator = Simulator(self.state.path / "whatsapp", node, bridge)
             self._stack.push_async_callback(self.simulator.stop)
@@ -177,10 +182,22 @@ class Service:
             self._spawn(self.watch.run())
             self._stack.push_async_callback(self.pool.halt)
             self._stack.push_async_callback(self.messenger.outbox.stop)
+            if self.http is not None:
+                await self.http.start(self.pool, self.messenger, self.status, self.vault, self.hosts)
+                self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:
                 # The tables of a database that is there may just be being made.
                 await self._schema.tried_within(SCHEMA_PATIENCE_S)
             await self.pool.start_wanted()
+
+    def _bind_http(self) -> None:
+        if self.settings.http == "off" or self.options.gateway_only:
+            return
+        from standfast.service.http import HttpDoor  # FastAPI takes a while to import
+
+        self.http = HttpDoor(self.settings, self.state.path)
+        self.http.bind()
+        self._stack.push_async_callback(self.http.stop)
 
     async def _open_vault(self) -> None:
         """Database, schema and vault. Where PostgreSQL cannot be used, what that means depends on the replica."""
@@ -374,8 +391,10 @@ class Service:
 
     async def status(self) -> dict[str, Any]:
         """The operator's picture; the schema of `standfast status --json`."""
+        url = self.http.url if self.http is not None else None
         consumers = self.mailbox.consumers.all()
-        return {**self._board.document(), "webhooks": self.webhooks.all(), "consumers": consumers}
+        webhooks = self.webhooks.all()
+        return {**self._board.document(), "webhooks": webhooks, "consumers": consumers, "http": url}
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
