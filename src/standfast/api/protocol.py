@@ -51,7 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = 0
-        self.scope["extensions"] = {"standfast.abort": self.transport.abort}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {"standfast.abort": self.transport.abort}  # type: ignore[dict-item]
         if self._deadline is None:
             self._expect_head()
 
