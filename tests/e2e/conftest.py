@@ -274,13 +274,12 @@ def module_database(postgres_server: EmbeddedServer, migrated_template: str) -> 
         connection.execute(f"drop database {name} with (force)")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_pair(module_database: DatabaseOptions) -> AsyncIterator[Line]:
-    """A line with acme and bolt for all of a module's tests that leave both open; they are marked `shares_loop`."""
+@contextlib.asynccontextmanager
+async def _pair_on(database: DatabaseOptions, **settings: Any) -> AsyncIterator[Line]:
     state, whatsapp = (Path(tempfile.mkdtemp(prefix="sf-")) for _ in range(2))
     simulator = Simulator(whatsapp, node_binary(), bridge_directory())
     await simulator.start()
-    made = make_line(state, simulator, module_database)
+    made = make_line(state, simulator, database, **settings)
     try:
         await made.start()
         yield await acquainted(made)
@@ -290,3 +289,17 @@ async def shared_pair(module_database: DatabaseOptions) -> AsyncIterator[Line]:
         await simulator.stop()
         for path in (state, whatsapp):
             shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_pair(module_database: DatabaseOptions) -> AsyncIterator[Line]:
+    """A line with acme and bolt for all of a module's tests that leave both open; they are marked `shares_loop`."""
+    async with _pair_on(module_database) as line:
+        yield line
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http_pair(module_database: DatabaseOptions) -> AsyncIterator[Line]:
+    """The same with the HTTP API at a free port."""
+    async with _pair_on(module_database, http="on", http_port=0) as line:
+        yield line

@@ -33,11 +33,11 @@ _EVENT = {
     },
 }
 Companies = Annotated[
-    list[Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{1,50}\Z")]],
+    list[Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{1,50}$")]],
     Query(alias="company", max_length=50, description="Only these companies; may be given again."),
 ]
 Kinds = Annotated[
-    list[Annotated[str, Query(pattern=r"^[a-z_]{1,30}\Z")]],
+    list[Annotated[str, Query(pattern=r"^[a-z_]{1,30}$")]],
     Query(
         alias="kind",
         max_length=20,

@@ -50,14 +50,14 @@ _LIST = {"messages": [_RECEIVED, {"direction": "sent", **_SENT}], "next": None}
 Direction = Annotated[Literal["all", "sent", "received"], Query(description="Which messages.")]
 Chat = Annotated[
     str | None,
-    Query(max_length=120, description="Only with this phone number or address.", example="+79990000002"),
+    Query(max_length=120, description="Only with this phone number or address.", examples=["+79990000002"]),
 ]
 StateQuery = Annotated[
     Literal["queued", "sending", "sent", "delivered", "read", "played", "failed"] | None,
     Query(description="Only what was to be sent and stands so."),
 ]
 Before = Annotated[
-    str | None, Query(max_length=40, pattern=r"^[0-9]{1,19}\.[0-9]{1,19}\Z", description="`next` of a page.")
+    str | None, Query(max_length=40, pattern=r"^[0-9]{1,19}\.[0-9]{1,19}$", description="`next` of a page.")
 ]
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 

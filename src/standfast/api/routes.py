@@ -32,16 +32,16 @@ _BEARER = {
 CompanyPath = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z0-9_-]{1,50}\Z",
+        pattern=r"^[A-Za-z0-9_-]{1,50}$",
         min_length=1,
         max_length=50,
         description="The company.",
-        example="acme",
+        examples=["acme"],
     ),
 ]
 Wait = Annotated[
     float,
-    Query(ge=0, le=60, allow_inf_nan=False, description="For how many seconds to wait for that.", example=0),
+    Query(ge=0, le=60, allow_inf_nan=False, description="For how many seconds to wait for that.", examples=[0]),
 ]
 
 

@@ -41,7 +41,7 @@ Format = Annotated[
     Literal["png", "svg", "json"] | None,
     Query(description="The form of the picture; else what `Accept` asks for."),
 ]
-Scale = Annotated[int, Query(ge=1, le=20, description="Pixels a module.", example=6)]
+Scale = Annotated[int, Query(ge=1, le=20, description="Pixels a module.", examples=[6])]
 
 
 class Handlers:

@@ -166,12 +166,7 @@ class Service:
             self._stack.push_async_callback(self.messenger.outbox.stop)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
-        for work in (
-            self._board.run(),
-            self._follower.run(),
-            self._takeover.run(),
-            self._archivist.run(),
-        ):
+        for work in (self._board.run(), self._follower.run(), self._takeover.run(), self._archivist.run()):
             self._spawn(work)
         if not self.options.gateway_only:
             # Undone from the last to the first: no new sends, no new sockets; the hosts end theirs, and what they hand
