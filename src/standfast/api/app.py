@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from standfast.api import chats, events, health, legacy, messages, problems, sessions
 from standfast.api.answers import encode
-from standfast.api.edge import Edge
+from standfast.api.edge import UNNAMED, Edge
 from standfast.api.page import page_of
 from standfast.api.parts import Parts
 from standfast.api.problems import HttpProblem
@@ -58,6 +58,7 @@ def make_api(parts: Parts) -> Routes:
     app.add_exception_handler(StandfastError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_fault)
     return routes
 
 
@@ -99,6 +100,11 @@ def _describe(routes: Routes) -> None:
 async def _answer(_request: Request, error: Exception) -> Response:
     assert isinstance(error, StandfastError)
     return _problem(error)
+
+
+async def _answer_fault(_request: Request, _error: Exception) -> Response:
+    """`Edge`, which it is raised to afterwards, writes it down."""
+    return _problem(StandfastError(UNNAMED))
 
 
 async def _answer_invalid(_request: Request, error: Exception) -> Response:

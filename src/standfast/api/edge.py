@@ -20,6 +20,7 @@ from standfast.errors import ServiceUnavailable, StandfastError
 log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 90.0  # above the longest wait that a request may ask for
 STREAMS = frozenset({"/events"})
+UNNAMED = "the service met a fault that it has no name for"
 _WANTED = {b"host", b"origin", b"sec-fetch-site", b"authorization"}
 _ALWAYS = (
     (b"cache-control", b"no-store"),
@@ -113,7 +114,7 @@ def _known(error: Exception, scope: Scope) -> StandfastError:
     if isinstance(error, StandfastError):
         return error
     log.error("a request failed", method=scope["method"], route=_route_of(scope), exc_info=error)
-    return StandfastError("the service met a fault that it has no name for")
+    return StandfastError(UNNAMED)
 
 
 def _route_of(scope: Scope) -> Any:

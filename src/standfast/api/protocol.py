@@ -6,21 +6,19 @@ Invariant: who sends headers slowly, without end, or none at all holds a connect
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from standfast.api import problems
+from standfast.api.answers import encode
+from standfast.api.problems import HttpProblem
+from standfast.errors import ServiceUnavailable, StandfastError
+
 HEADER_BYTES = 32 * 1024
 HEADER_TIMEOUT_S = 10.0
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b"
-)
-_PROBLEM = (
-    b'{"type":"urn:standfast:error:header_too_large","title":"Request Header Fields Too Large","status":431,'
-    b'"detail":"the path and headers have more than 32768 bytes","code":"header_too_large",'
-    b'"next_step":"Send less.","retryable":false}'
-)
+CONNECTIONS = 1_000
 
 
 class _TooLarge(Exception):
@@ -36,17 +34,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._expect_head()
+        if len(self.connections) > CONNECTIONS:
+            self._refuse(
+                ServiceUnavailable("too many connections are open", next_step="Close some, or wait.")
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except _TooLarge:
-            self.transport.write(_TOO_LARGE % (len(_PROBLEM), _PROBLEM))
-            self.transport.close()
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refused, or what a limit made it refuse."""
+        if self._head_bytes > HEADER_BYTES:
+            self._refuse(
+                HttpProblem("header_too_large", f"path and headers have more than {HEADER_BYTES} bytes")
+            )
+        else:
+            self._refuse(HttpProblem("malformed", "this is no HTTP request"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -71,6 +75,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > HEADER_BYTES:
             raise _TooLarge
+
+    def _refuse(self, error: StandfastError) -> None:
+        body, status = encode(problems.document(error)), problems.status_of(error)
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+        self.transport.write(
+            f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+        )
+        self.transport.close()
 
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.abort)

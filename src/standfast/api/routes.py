@@ -41,7 +41,9 @@ CompanyPath = Annotated[
 ]
 Wait = Annotated[
     float,
-    Query(ge=0, le=60, allow_inf_nan=False, description="For how many seconds to wait for that.", examples=[0]),
+    Query(
+        ge=0, le=60, allow_inf_nan=False, description="For how many seconds to wait for that.", examples=[0]
+    ),
 ]
 
 

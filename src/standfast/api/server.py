@@ -19,7 +19,6 @@ from standfast.api.protocol import BoundedProtocol
 from standfast.errors import PortInUse, SettingsError
 
 log = structlog.get_logger(__name__)
-CONNECTIONS = 1_000
 BACKLOG = 512
 KEEP_ALIVE_S = 30
 STOP_TIMEOUT_S = 2
@@ -64,10 +63,10 @@ class HttpServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # whoever sends nonsense shall not fill the log
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
