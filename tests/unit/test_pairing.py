@@ -224,6 +224,16 @@ async def test_a_code_that_was_entered_does_not_expire(world: World) -> None:
     assert world.session.state is State.PAIRING
 
 
+async def test_a_code_that_was_entered_stands_in_nobodys_way(world: World) -> None:
+    """A company that is logged out at once may be paired by another code at once."""
+    await world.pool.pair(ACME, BY_CODE)
+    world.code()
+    world.paired(ANNA)
+    world.event("closed", status=401, reason="logged out")
+    await world.pool.pair(ACME, BY_CODE)
+    assert len(world.starts) == 2
+
+
 @pytest.mark.parametrize("is_alive", [True, False])
 async def test_another_number_needs_a_confirmation(world: World, is_alive: bool) -> None:
     """Refused with both numbers masked and nothing changed; confirmed, the old state is archived, then removed."""
