@@ -30,6 +30,7 @@ STATE_STYLES = {
     "closed": "red",
     "replaced": "red",
     "logged_out": "red",
+    "forbidden": "red",
     "online": "green",
     "suspect": "yellow",
     "outage": "red",

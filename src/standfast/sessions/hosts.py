@@ -63,6 +63,7 @@ class Member:
     engine: Engine
     companies: set[Company] = field(default_factory=set)
     retiring: bool = False
+    reserved: bool = False  # for what is about to be moved to it
     stats: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     idle_since: float | None = None
@@ -235,7 +236,8 @@ class Hosts:
         now = time.monotonic()
         for member in reversed(self._members):
             others = [one for one in self._members if one is not member and not one.retiring]
-            if member.retiring or not others or any(self._runs(one) for one in member.companies):
+            is_used = member.reserved or any(self._runs(one) for one in member.companies)
+            if member.retiring or not others or is_used or not member.engine.is_ready:
                 member.idle_since = None
             elif member.idle_since is None:
                 member.idle_since = now

@@ -179,6 +179,7 @@ class HostWatch:
         """The new host first, then the sessions one after the other, then the old one's end."""
         pid = old.engine.pid
         new = self._hosts.add()
+        new.reserved = True
         if not await new.engine.came_up():
             return  # `Hosts` has told why; the old one goes on, and is looked at again
         old.retiring = True
@@ -192,6 +193,7 @@ class HostWatch:
                 with contextlib.suppress(TimeoutError):
                     # Open again, or not to be waited for: few sessions are closed at once.
                     await asyncio.wait_for(session.settled.wait(), self._options.move_s)
+        new.reserved = False
         await self._hosts.end(old)
         log.info("a Node host was replaced", pid=pid)
 
