@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _DOWN_LANES = 3  # so many chats failing, with no success in between, are the target's trouble
 _LEAST_ATTEMPTS = 3
-_FLUSH_S = 0.02
+_FLUSH_S = 0.05
 _DISK_PAUSE_S = 2.0
 
 
@@ -132,7 +132,7 @@ class Courier:
 
     async def _flush_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_S if self._unwritten else 10 * _FLUSH_S)
+            await asyncio.sleep(_FLUSH_S)
             try:
                 await self.flush()
             except StandfastError as error:
