@@ -19,7 +19,7 @@ from standfast.messaging.webhooks import Webhooks
 from standfast.messaging.webhooks_courier import CourierOptions
 from tests.messaging import ACME, KEY
 
-QUICK = CourierOptions(timeout_s=0.5, retry_base_s=0.02, retry_cap_s=0.1)
+QUICK = CourierOptions(timeout_s=10.0, retry_base_s=0.02, retry_cap_s=0.1)
 Answer = int | bytes | None
 
 
@@ -144,5 +144,5 @@ class Hooks:
 
     def state(self, name: str = "bot") -> dict[str, Any]:
         """How the webhook stands, counted anew."""
-        self.webhooks._backlogs = (-10.0, {})
+        self.webhooks._backlogs = (0.0, {})
         return self.webhooks.show(name)

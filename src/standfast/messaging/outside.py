@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -167,6 +168,7 @@ class Outside:
         )
 
 
+@cache
 def _authorities() -> ssl.SSLContext:
     context = httpx.create_ssl_context(trust_env=True)
     context.load_default_certs()  # beside the shipped list: a company's own authorities

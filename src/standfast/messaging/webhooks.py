@@ -35,6 +35,8 @@ KEPT_DAYS = 30
 FAILING_ALERT_S = 900.0
 REPLAY_NUMBERS = 10_000
 _STATUS_AGE_S = 1.0
+_STATUS_REST = 50  # times as long as counting took
+STOP_PATIENCE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Webhooks:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._running: dict[str, _Running] = {}
         self._failing: dict[str, float] = {}
-        self._backlogs: tuple[float, dict[str, Backlog]] = (-_STATUS_AGE_S, {})
+        self._backlogs: tuple[float, dict[str, Backlog]] = (0.0, {})
         self._unwake: Callable[[], None] = lambda: None
         self._tidying: asyncio.Task[None] | None = None
         self._notes: set[asyncio.Task[Any]] = set()
@@ -85,8 +87,11 @@ class Webhooks:
         self._tidying = asyncio.create_task(self._tidy(), name="webhooks")
 
     async def stop(self) -> None:
-        """Begin nothing more; what was acknowledged is written down, what was not is delivered again."""
+        """Begin nothing more, and wait a moment for what is under way; what was acknowledged is written down, what was
+        not is delivered again."""
         self._unwake()
+        couriers = [one.courier for one in self._running.values()]
+        await asyncio.gather(*(courier.wind_down(STOP_PATIENCE_S) for courier in couriers))
         tasks = [one.task for one in self._running.values()] + ([self._tidying] if self._tidying else [])
         for task in tasks:
             task.cancel()
@@ -228,10 +233,12 @@ class Webhooks:
 
     def _backlog(self) -> dict[str, Backlog]:
         """Counting rows takes its time where millions wait, and whoever watches asks often."""
-        at, known = self._backlogs
-        if time.monotonic() - at > _STATUS_AGE_S:
+        due, known = self._backlogs
+        began = time.monotonic()
+        if began >= due:
             known = self._table.backlogs()
-            self._backlogs = (time.monotonic(), known)
+            now = time.monotonic()
+            self._backlogs = (now + max(_STATUS_AGE_S, _STATUS_REST * (now - began)), known)
         return known
 
     def _begin(self, webhook: Webhook) -> None:

@@ -105,6 +105,12 @@ class Courier:
             self._held = False
             self._renew()
 
+    async def wind_down(self, timeout_s: float) -> None:
+        """Begin nothing more, and give what is under way that long: what is cut off comes twice."""
+        self._held = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
     async def run(self) -> None:
         flushing = asyncio.create_task(self._flush_for_ever())
         try:
