@@ -46,6 +46,12 @@ class Bench:
         path.mkdir(mode=0o700)
         return path
 
+    @property
+    def server_pid(self) -> int:
+        """PostgreSQL's first process."""
+        assert self.server.pid is not None
+        return self.server.pid
+
     def counted(self, number: int) -> int:
         """A count, made smaller in a short run."""
         return max(1, round(number * self.share))

@@ -79,9 +79,9 @@ async function scan(qr, phone) {
 /**
  * A client that is paired and open. `arrived(id, message)` is called for each text from others, doubles included;
  * `unreadable(id)` for what could not be decrypted.
- * @param {{ auth: object, phone: string, arrived: Function, unreadable?: Function }} how
+ * @param {{ auth: object, phone: string, arrived: Function, unreadable?: Function, config?: object }} how
  */
-export async function openClient({ auth, phone, arrived, unreadable }) {
+export async function openClient({ auth, phone, arrived, unreadable, config }) {
   const { makeSignalRepository } = auth
   const client = { phone, auth, opened: false, socket: null, sent: new Map() }
   const connect = () => {
@@ -92,6 +92,7 @@ export async function openClient({ auth, phone, arrived, unreadable }) {
       version: [2, 3000, 1],
       getMessage: async ({ id }) => client.sent.get(id),
       ...(makeSignalRepository && { makeSignalRepository }),
+      ...config,
     })
     client.socket = socket
     socket.ev.on('creds.update', () => auth.saveCreds())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -41,16 +42,25 @@ class Remarks:
 class Program:
     """`async with Program.node("chat.mjs", {...}) as program: await program.ready(); …`"""
 
-    def __init__(self, argv: Sequence[str], first_line: str | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        first_line: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._argv = argv
+        self._environment = environment
         self._first_line = first_line
         self._process: asyncio.subprocess.Process | None = None
         self._remarks = Remarks()
 
     @classmethod
-    def node(cls, script: str, options: Mapping[str, Any]) -> Self:
+    def node(
+        cls, script: str, options: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> Self:
         """A script of this directory; its only argument is JSON."""
-        return cls([str(node_binary()), str(_HERE / script), json.dumps(options)])
+        argv = [str(node_binary()), str(_HERE / script), json.dumps(options)]
+        return cls(argv, environment=environment)
 
     @classmethod
     def python(cls, module: str, options: Mapping[str, Any]) -> Self:
@@ -70,6 +80,7 @@ class Program:
             stderr=self._remarks.file,
             limit=_LINE_LIMIT_BYTES,
             cwd=_HERE.parent,
+            env={**os.environ, **(self._environment or {})},
         )
         if self._first_line is not None:
             await self._say(self._first_line)
