@@ -2,8 +2,9 @@
 
 Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
 middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
-(many companies), `sessions` (many of them, beside bare Baileys sockets), `webhooks` (events delivered a second). Rounds
-alternate between what is compared; medians are shown; figures go to a JSON file each.
+(many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
+Baileys itself), `webhooks` (events delivered a second). Rounds alternate between what is compared; medians are shown;
+figures go to a JSON file each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import drains, fleet, line, outage, restart, sessions, traces, webhooks
+from benchmarks import api, drains, fleet, line, outage, restart, sessions, traces, webhooks
 from benchmarks.bench import Bench, prepared
 from standfast import __version__
 
@@ -44,6 +45,7 @@ SECTIONS = {
     "replay": Section(drains.measure, drains.show),
     "fleet": Section(fleet.measure, fleet.show),
     "sessions": Section(sessions.measure, sessions.show),
+    "api": Section(api.measure, api.show),
     "webhooks": Section(webhooks.measure, webhooks.show),
 }
 

@@ -4,7 +4,7 @@
  * usage: node bare.mjs '{"url","rootKey","admin","companies":[["company","phone"],…],"warmUp","messages"}'
  */
 
-import { openClient, memoryState, options, pause, say, tell, until } from './clients.mjs'
+import { memoryState, openClient, options, pause, say, tell, until } from './clients.mjs'
 
 const AT_ONCE = 8
 const CONFIG = { syncFullHistory: false, markOnlineOnConnect: false, emitOwnEvents: false }

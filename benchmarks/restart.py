@@ -11,11 +11,10 @@ from rich.console import Console
 
 from benchmarks import figures
 from benchmarks.bench import Bench
-from benchmarks.programs import Program
+from benchmarks.wholes import OPEN_TIMEOUT_S, pair_all, whole
 from standfast.postgres.options import DatabaseOptions
 
 AIM_S = 2.0
-OPEN_TIMEOUT_S = 60.0
 KINDS = ("PostgreSQL up", "PostgreSQL refused", "PostgreSQL hung")
 
 
@@ -25,7 +24,8 @@ async def measure(bench: Bench) -> dict[str, Any]:
     state_dir = bench.new_directory("r")
     runs: dict[str, list[dict[str, Any]]] = {}
     async with bench.road() as road:
-        await _pair(bench, state_dir, bench.by(road), phones)
+        async with whole(bench, state_dir, bench.by(road), phones) as program:
+            await pair_all(bench, program, phones)
         for kind in bench.alternating(KINDS):
             if kind.endswith("refused"):
                 await road.refuse()
@@ -37,36 +37,12 @@ async def measure(bench: Bench) -> dict[str, Any]:
     return {"starts": {kind: figures.summary(results, ("open_s",)) for kind, results in runs.items()}}
 
 
-def _program(bench: Bench, state_dir: Path, options: DatabaseOptions, pair: Sequence[str] = ()) -> Program:
-    return Program.python(
-        "whole",
-        {
-            "state_dir": str(state_dir),
-            "conninfo": options.to_conninfo(),
-            "host": bench.simulator.host_environment(),
-            "pair": list(pair),
-        },
-    )
-
-
-async def _pair(bench: Bench, state_dir: Path, options: DatabaseOptions, phones: Mapping[str, str]) -> None:
-    waiting, scanned = set(phones), set[str]()
-    async with _program(bench, state_dir, options, list(phones)) as program:
-        while waiting:
-            told = await program.told(OPEN_TIMEOUT_S)
-            waiting.discard(told.get("open", ""))
-            if "qr" in told and told["company"] not in scanned:
-                scanned.add(told["company"])
-                phone = phones[told["company"]]
-                await bench.simulator.ask("POST", "/scan", {"qr": told["qr"], "phone": phone})
-
-
 async def _restart(
     bench: Bench, state_dir: Path, options: DatabaseOptions, companies: Sequence[str]
 ) -> dict[str, Any]:
     waiting, opened_at = set(companies), 0.0
     began = time.time()
-    async with _program(bench, state_dir, options) as program:
+    async with whole(bench, state_dir, options) as program:
         while waiting:
             told = await program.told(OPEN_TIMEOUT_S)
             waiting.discard(told["open"])

@@ -1,5 +1,5 @@
 """A whole service whose Node host talks to the benchmark's simulator. Options: `{"state_dir", "conninfo", "host",
-"pair"}`: the environment of the host, and the companies to pair.
+"pair", "http"}`: the environment of the host, the companies to pair, and whether the HTTP API is on.
 
 Tells `{"qr", "company"}`, `{"open", "at"}` as it happens. Invariant: it ends when its standard input does.
 """
@@ -36,7 +36,8 @@ async def serve(options: dict[str, Any]) -> None:
         state_dir=Path(options["state_dir"]),
         database_url=SecretStr(options["conninfo"]),
         log_level="error",
-        http="off",
+        http=options["http"],
+        http_port=0,
     )
     service = Service(settings, ServiceOptions(host_environment=options["host"]))
     service.bus.subscribe(_heard)
