@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +223,42 @@ async def test_a_file_is_uploaded_once_though_its_message_is_sent_twice(
     await _at_contact(line, contact, sent.message_id)
     stats = await line.simulator.ask("GET", "/stats")
     assert stats["uploads"] == before + 1
+
+
+@shares_loop
+async def test_the_command_line_sends_shows_and_downloads(shared_pair: Line, tmp_path: Path) -> None:
+    """`send --file` tells a file's kind by its bytes; `messages`, `react` and `download` do what they say."""
+    line, picture = shared_pair, tmp_path / "picture"
+    picture.write_bytes(KINDS["image"][1])
+    acme, bolt = ("+" + line.phones[company] for company in ("acme", "bolt"))
+
+    async def told(*args: str) -> Any:
+        command = (
+            sys.executable,
+            "-m",
+            "standfast",
+            "--state-dir",
+            str(line.service.state.path),
+            *args,
+            "--json",
+        )
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, out
+        return json.loads(out)
+
+    sent = await told("send", "acme", bolt, "look", "--file", str(picture))
+    assert (sent["content"]["type"], sent["content"]["caption"]) == ("image", "look")
+    await until(
+        lambda: sent["message_id"] in {m["message"]["id"] for m in line.events("bolt", "message")},
+        "the picture",
+    )
+    message_id, got = sent["message_id"], tmp_path / "got"
+    shown, done, reaction = await asyncio.gather(
+        told("messages", "bolt", "--chat", acme),
+        told("download", "bolt", acme, message_id, str(got)),
+        told("react", "bolt", acme, message_id, "👍"),
+    )
+    assert message_id in {one["id"] for one in shown["received"]}
+    assert (done["mime_type"], got.read_bytes()) == ("image/png", picture.read_bytes())
+    assert reaction["content"] == {"type": "reaction", "to": message_id, "emoji": "👍"}
