@@ -170,7 +170,7 @@ class MediaFiles:
         if not local_files:
             raise Forbidden(
                 "files of the service's machine cannot be named over this interface",
-                next_step="Upload the file, or give a URL.",
+                next_step="Give a URL instead.",
             )
         path = self._permitted(Path(content["file"]))
         with closing(_chunks(path)) as chunks:
