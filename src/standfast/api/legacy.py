@@ -89,7 +89,7 @@ def add(routes: Routes) -> None:
         scope="send",
         summary="Send a text, as small bots have it",
         body=LegacySend,
-        example={"phone": "+79990000002", "message": "Hello"},
+        example={"to": "+79990000002", "message": "Hello"},
         answers={200: Answer("It was sent, or will be.", LegacySent, _ANSWER)},
         problems=(404, 409),
     )
@@ -101,7 +101,7 @@ def add(routes: Routes) -> None:
         scope="send",
         summary="React, as small bots have it",
         body=LegacyReaction,
-        example={"phone": "+79990000002", "messageId": "3A1B2C3D4E5F60718293", "emoji": "👍"},
+        example={"to": "+79990000002", "messageId": "3A1B2C3D4E5F60718293", "emoji": "👍"},
         answers={200: Answer("It was sent, or will be.", LegacySent, _ANSWER)},
         problems=(404, 409),
     )
