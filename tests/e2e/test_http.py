@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, shares_loop, until
+from tests.files import pdf
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -76,6 +77,32 @@ async def test_companies_talk(http_pair: Line, api: httpx.AsyncClient) -> None:
         return (newest["message"]["type"], newest["message"].get("target_id")) == ("reaction", message_id)
 
     await until(is_reacted_to, "the reaction is in acme's list")
+
+
+@shares_loop
+async def test_a_file_goes_up_and_comes_down(http_pair: Line, api: httpx.AsyncClient) -> None:
+    """What is uploaded and sent is at the receiver byte for byte; an upload is sent once; groups are listed."""
+    acme, bolt = ("+" + http_pair.phones[company] for company in ("acme", "bolt"))
+    content = pdf()
+    upload = await api.post("/sessions/acme/uploads", content=content)
+    assert (upload.status_code, upload.json()["size_bytes"]) == (201, len(content))
+    document = {"type": "document", "upload": upload.json()["upload"], "file_name": "offer.pdf"}
+    body, query = {"to": bolt, "content": document}, {"wait_s": 20}
+    sent = await api.post("/sessions/acme/messages", params=query, json=body)
+    assert sent.status_code == 201, sent.text
+    assert (await api.post("/sessions/acme/messages", json=body)).status_code == 404
+    message_id = sent.json()["message_id"]
+    where = f"/sessions/bolt/messages/{message_id}/file"
+
+    async def came() -> bool:
+        return (await api.get(where, params={"chat": acme})).status_code == 200
+
+    await until(came, "the message with the file is there")
+    file = await api.get(where, params={"chat": acme})
+    assert file.content == content
+    assert file.headers["content-disposition"] == "attachment; filename*=UTF-8''offer.pdf"
+    assert file.headers["content-type"] == "application/octet-stream"
+    assert (await api.get("/sessions/acme/groups")).json() == {"groups": []}
 
 
 @shares_loop

@@ -139,6 +139,24 @@ class Events(msgspec.Struct):
     after: int
 
 
+class Upload(msgspec.Struct):
+    """A file that is kept; `upload` names it in a message's content."""
+
+    upload: str
+    size_bytes: int
+
+
+class Group(msgspec.Struct):
+    """A group, with its members where one was asked for; docs/protocol.md has every field."""
+
+    jid: str
+    name: str
+
+
+class Groups(msgspec.Struct):
+    groups: list[Group]
+
+
 class ReadMarks(msgspec.Struct):
     """The messages that were marked as read."""
 

@@ -20,6 +20,7 @@ from standfast.errors import ServiceUnavailable, StandfastError
 log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 90.0  # above the longest wait that a request may ask for
 STREAMS = frozenset({"/events"})
+UPLOADS = "/uploads"
 UNNAMED = "the service met a fault that it has no name for"
 _WANTED = {b"host", b"origin", b"sec-fetch-site", b"authorization"}
 _ALWAYS = (
@@ -32,8 +33,15 @@ _ALWAYS = (
 class Edge:
     """The outermost application; sets `scope["caller"]` for what is inside."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        upload_bytes: int = BODY_BYTES,
+    ) -> None:
         self._app = app
+        self._upload_bytes = upload_bytes
         self._guard = guard
         self._timeout_s = timeout_s
 
@@ -59,7 +67,7 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = asked_of(scope)
         scope["caller"] = self._guard.admit(asked)
-        _check_length(scope)
+        _check_length(scope, self._upload_bytes if asked.path.endswith(UPLOADS) else BODY_BYTES)
         if asked.path in STREAMS:
             await self._app(scope, receive, send)
             return
@@ -104,10 +112,10 @@ async def refuse(send: Send, error: StandfastError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _check_length(scope: Scope) -> None:
+def _check_length(scope: Scope, limit: int) -> None:
     for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value) > BODY_BYTES):
-            raise too_large(BODY_BYTES)
+        if name == b"content-length" and (not value.isdigit() or int(value) > limit):
+            raise too_large(limit)
 
 
 def _known(error: Exception, scope: Scope) -> StandfastError:

@@ -78,10 +78,12 @@ def _curl(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = ["curl"] + (["-X", method.upper()] if method not in ("get", "post") else [])
     if operation.get("security"):
         parts.append('-H "Authorization: Bearer $TOKEN"')
-    body = operation.get("requestBody")
-    if body is not None:
-        example = json.dumps(body["content"]["application/json"]["example"], ensure_ascii=False)
+    content = operation.get("requestBody", {}).get("content", {})
+    if "application/json" in content:
+        example = json.dumps(content["application/json"]["example"], ensure_ascii=False)
         parts.append(f"-H 'Content-Type: application/json' -d '{example}'")
+    elif content:
+        parts.append("--data-binary @FILE")
     elif method == "post":
         parts.append("-X POST")
     return " ".join([*parts, f"http://127.0.0.1:3003{told}"])

@@ -69,6 +69,7 @@ class Operation:
     body: type | None
     example: Any
     body_is_optional: bool
+    binary_body: str | None
 
 
 class Json(Response):
@@ -108,6 +109,7 @@ class Routes:
         body: type | None = None,
         example: Any = None,
         body_is_optional: bool = False,
+        binary_body: str | None = None,
     ) -> None:
         """The handler's docstring is the operation's description."""
         self.app.add_api_route(
@@ -123,7 +125,7 @@ class Routes:
             dependencies=[Depends(_check(scope))] if scope else [],
         )
         self.operations.append(
-            Operation(method, path, scope, answers, problems, body, example, body_is_optional)
+            Operation(method, path, scope, answers, problems, body, example, body_is_optional, binary_body)
         )
 
     def describe(self, schema: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +143,9 @@ class Routes:
                     "required": not one.body_is_optional,
                     "content": {JSON: {"schema": _ref(one.body), "example": one.example}},
                 }
+            if one.binary_body is not None:
+                content = {one.binary_body: {"schema": {"type": "string", "format": "binary"}}}
+                operation["requestBody"] = {"required": True, "content": content}
             if one.scope is not None:
                 operation["security"] = [{"bearer": []}, {}]
                 operation["description"] = (
@@ -168,7 +173,7 @@ def _responses(one: Operation) -> dict[str, Any]:
             )
         found[str(status)] = {"description": answer.description, "content": content}
     usual = (421, 431, 500, 503) if one.scope is None else (401, 403, 421, 429, 431, 500, 503)
-    with_body = (400, 408, 413, 415) if one.body is not None else (413,)
+    with_body = (400, 408, 413, 415) if one.body is not None or one.binary_body is not None else (413,)
     for status in sorted({422, *usual, *with_body, *one.problems} - set(one.answers)):
         content = {MEDIA_TYPE: {"schema": _PROBLEM}}
         found[str(status)] = {"description": _PROBLEMS.get(status, "A problem."), "content": content}
