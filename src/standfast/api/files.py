@@ -20,7 +20,7 @@ from standfast.api.answers import Upload
 from standfast.api.bodies import too_large
 from standfast.api.problems import HttpProblem
 from standfast.api.routes import Answer, CompanyPath, Json, Routes
-from standfast.errors import TooManyRequests
+from standfast.errors import TooManyRequests, UsageError
 from standfast.messaging.downloads import Download
 
 _TAG = "files"
@@ -102,6 +102,8 @@ class _Counted:
             if self.size_bytes > self._limit:
                 raise too_large(self._limit)
             yield chunk
+        if self.size_bytes == 0:
+            raise UsageError("the file is empty", next_step="Send the file as the request's body.")
 
 
 async def _bytes_of(download: Download, stack: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
