@@ -20,7 +20,7 @@ from standfast.sessions.session import State
 from standfast.sessions.watch import WatchOptions
 from tests.e2e.conftest import Line, acquainted, make_line, until
 
-WATCH = WatchOptions(unconfirmed_s=1.0, host_age_s=0.0, host_silent_s=2.0)
+WATCH = WatchOptions(unconfirmed_s=2.0, host_age_s=0.0, host_silent_s=2.0)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def chat(line: Line, texts: list[str]) -> None:
     await until(lambda: line.texts("bolt", since) == texts, lambda: f"{texts}; {line.texts('bolt', since)}")
 
 
-@pytest.mark.parametrize("line", [{"deaf_after_s": 3.0}], indirect=True)
+@pytest.mark.parametrize("line", [{"deaf_after_s": 5.0}], indirect=True)
 @pytest.mark.parametrize("kind", ["mute", "deaf"])
 async def test_a_deaf_session_comes_back_by_itself(line: Line, kind: str) -> None:
     """A socket that stays open and passes nothing, or answers pings only, is found by its traffic within its limit;
@@ -68,7 +68,7 @@ async def test_a_deaf_session_comes_back_by_itself(line: Line, kind: str) -> Non
     sent = await line.service.messenger.send(
         "acme", f"+{line.phones['bolt']}", {"type": "text", "text": "do you?"}
     )
-    await until(lambda: session.generation == generation + 1, "another socket", timeout_s=6)
+    await until(lambda: session.generation == generation + 1, "another socket", timeout_s=12)
     await line.state("acme", State.OPEN)
     await until(lambda: line.texts("acme", since) == ["do you hear me?"], "the message to it, once")
     await until(lambda: line.texts("bolt", since) == ["do you?"], "the message by it, once")

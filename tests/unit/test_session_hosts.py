@@ -273,6 +273,40 @@ async def test_a_host_stays_where_no_other_comes_up(world: World) -> None:
     assert world.are_open()
 
 
+async def test_what_was_given_to_a_host_that_is_ending_opens_elsewhere(world: World) -> None:
+    """No session counts as open while its host is gone."""
+    ending, stop = world.engines[2], world.engines[2].stop
+    member = world.hosts.members[2]
+    (name,) = ending.held
+
+    async def slow() -> None:
+        await asyncio.sleep(0.02)
+        await stop()
+
+    ending.stop = slow  # type: ignore[method-assign]
+    await world.pool.stop(name)
+    gone = asyncio.create_task(world.hosts.end(member))
+    await asyncio.sleep(0)
+    world.hosts.assign(Company(name), member)
+    member.retiring = False
+    await world.pool.start(name)
+    member.retiring = True
+    assert name in ending.held
+    await gone
+    ending.held.clear()
+    await until(lambda: any(name in engine.held for engine in world.engines) and world.are_open(), 2)
+    assert world.session(name).generation == 3
+
+
+async def test_a_session_that_its_host_does_not_know_is_made_again(world: World) -> None:
+    """Whatever went wrong, nobody waits for a socket that does not exist."""
+    engine = next(engine for engine in world.engines if "acme" in engine.held)
+    del engine.held["acme"]
+    await world.watch.look()
+    await until(lambda: "acme" in engine.held and world.are_open(), 2)
+    assert world.session("acme").generation == 2
+
+
 async def test_a_host_that_answers_nothing_is_killed(world: World) -> None:
     """Not at its first silence: it may just be busy."""
     silent = world.engines[1]

@@ -224,8 +224,9 @@ class Hosts:
     async def end(self, member: Member) -> None:
         """End a host that is needed no more; what it still held is placed anew."""
         member.retiring = True
-        left = tuple(one for one in member.companies if self._runs(one))
         await member.engine.stop()
+        # Only now: until the host has gone something may still have been given to it.
+        left = tuple(one for one in member.companies if self._runs(one))
         self._forget(member)
         if left and not self._stopping:
             self.listener.lost("it was replaced", left)

@@ -93,6 +93,7 @@ class HostWatch:
             self._slow_since.pop(member, None)
             return
         self._answered.setdefault(member, time.monotonic())
+        asked_at = time.monotonic()
         params = {"ping_idle_ms": round(self._options.ping_idle_s * 1000)}
         timeout_s = min(STATS_TIMEOUT_S, self._options.host_silent_s)
         try:
@@ -104,7 +105,20 @@ class HostWatch:
         member.stats = msgspec.json.decode(raw)
         for row in member.stats["sessions"]:
             self._heard(row)
+        self._find_strays(member, asked_at)
         self._judge(member)
+
+    def _find_strays(self, member: Member, asked_at: float) -> None:
+        """A session that counts as open and that its host does not know would stay so for ever."""
+        known = {(row["company"], row["generation"]) for row in member.stats["sessions"]}
+        for company in tuple(member.companies):
+            session = self._pool.session(company)
+            if session is None or not session.is_active or session.launched_at > asked_at:
+                continue
+            if session.state is State.OPEN and (company, session.generation) not in known:
+                log.error("a host does not know a session", company=company, pid=member.engine.pid)
+                self._pool.hearing.lost("it did not know the session", [company])
+                self._pool.hearing.ready()
 
     def _silent(self, member: Member) -> None:
         silent_s = time.monotonic() - self._answered.get(member, time.monotonic())
