@@ -33,7 +33,7 @@ def phone_digits(text: str, default_region: str | None = None) -> str:
     """
     for number in _readings(_cleaned(text), default_region):
         digits = phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
-        if _DIGITS.fullmatch(digits):
+        if _DIGITS.fullmatch(digits) and any(_parsed(f"+{digits}", None, in_use=False)):
             return digits
     raise UsageError(
         "that is not a phone number that WhatsApp could know",
