@@ -22,7 +22,7 @@ from standfast.authstate.company import Company
 from standfast.errors import CompanyUnknown, Conflict, NotFound
 from standfast.sessions import session as machine
 from standfast.sessions.qr import qr_png, qr_svg
-from standfast.sessions.session import State
+from standfast.sessions.session import ENDED, State
 
 _TAG = "sessions"
 _PROMPT_POLL_S = 0.05
@@ -217,9 +217,18 @@ def add(routes: Routes) -> None:
 
 async def _prompted(session: machine.Session, wait_s: float, closing: asyncio.Event) -> None:
     deadline = time.monotonic() + wait_s
-    while session.prompt is None and time.monotonic() < deadline and not closing.is_set():
+    while session.prompt is None and _may_prompt(session) and time.monotonic() < deadline:
+        if closing.is_set():
+            return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(closing.wait(), _PROMPT_POLL_S)
+
+
+def _may_prompt(session: machine.Session) -> bool:
+    """Whether a QR or code may still come. One that WhatsApp asks for anew comes without a wish to pair."""
+    if session.pairing is not None:
+        return True
+    return session.wanted and session.state not in ENDED and session.state is not State.OPEN
 
 
 def _accepted(accept: str) -> str:
