@@ -38,6 +38,7 @@ async def service_on(
         "STANDFAST_STATE_DIR": str(state_dir),
         "DATABASE_URL": options.to_conninfo(),
         "STANDFAST_LOG": "error",
+        "STANDFAST_HTTP_PORT": "0",
         **(settings or {}),
     }
     remarks = Remarks()

@@ -49,7 +49,7 @@ async def adopting(
 ) -> AsyncIterator[Line]:
     """A service for that database, not yet started."""
     conninfo = SecretStr(bare_database_options.to_conninfo())
-    settings = Settings(state_dir=home.state.path, database_url=conninfo)
+    settings = Settings(state_dir=home.state.path, database_url=conninfo, http="off")
     options = ServiceOptions(host_environment=simulator.host_environment(), backoff=QUICK)
     line = Line(settings, simulator, options)
     yield line
