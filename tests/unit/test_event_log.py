@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from standfast.errors import SessionNotOpen
+from standfast.errors import ServiceUnavailable, SessionNotOpen
 from standfast.messaging.mailbox import Mailbox
+from standfast.messaging.paging import read_page
 from tests.messaging import ACME, ANNA, KEY, Post
 from tests.support import until
 
@@ -103,6 +104,15 @@ async def test_nobody_reads_texts_and_addresses_from_the_file(post: Post, tmp_pa
         assert secret not in content
     assert directory.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+
+
+async def test_nobody_waits_for_a_service_that_ends(post: Post) -> None:
+    """Who waits for the next event is told at once, and does not hold up the end."""
+    waiting = asyncio.create_task(read_page(post.mailbox.log, 0, kinds=["message"], wait_s=30))
+    await asyncio.sleep(0)
+    post.mailbox.log.end_waits()
+    with pytest.raises(ServiceUnavailable, match="ending"):
+        await asyncio.wait_for(waiting, 2)
 
 
 async def test_old_messages_go_and_those_that_are_owed_stay(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class EventLog:
         self._clock = clock
         self._owed: list[Owed] = []
         self._wakers: set[Callable[[], None]] = set()
+        self.is_ending = False
         self._last = 0
 
     def load(self) -> None:
@@ -197,6 +198,12 @@ class EventLog:
                     await grown.wait()
         finally:
             self._wakers.discard(grown.set)
+
+    def end_waits(self) -> None:
+        """The service is about to end: nobody is to wait for events any more."""
+        self.is_ending = True
+        for wake in tuple(self._wakers):
+            wake()
 
     def wake(self, waker: Callable[[], None]) -> Callable[[], None]:
         """Call `waker` whenever the log has grown; the returned call ends that."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from standfast.errors import UsageError
+from standfast.errors import ServiceUnavailable, UsageError
 from standfast.messaging.events import PAGE, EventLog, LoggedEvent
 
 WAIT_LIMIT_S = 60.0
@@ -33,7 +33,8 @@ async def read_page(
     wait_s: float = 0.0,
 ) -> Page:
     """What stands above `after`; where that is nothing, what comes within `wait_s`. Without `after`, an empty page at
-    the log's end. Raises `UsageError` where the log does not reach to `after`: it is another log."""
+    the log's end. Raises `UsageError` where the log does not reach to `after`: it is another log; `ServiceUnavailable`
+    in place of a wait where the service is about to end."""
     if after is None:
         return Page([], log.last)
     if after > log.last:
@@ -50,6 +51,8 @@ async def read_page(
                 page = _page(log, after, companies, kinds, limit)
                 if page.events or wait_s <= 0:
                     return page
+                if log.is_ending:
+                    raise ServiceUnavailable("the service is ending", next_step="Ask again once it runs.")
                 after = page.after
                 await grown.wait()
                 grown.clear()

@@ -166,6 +166,7 @@ class Service:
             self._stack.push_async_callback(self.messenger.outbox.stop)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
+        self._stack.callback(self.mailbox.log.end_waits)
         for work in (self._board.run(), self._follower.run(), self._takeover.run(), self._archivist.run()):
             self._spawn(work)
         if not self.options.gateway_only:
