@@ -21,12 +21,7 @@ from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
-from standfast.messaging.outbox import OutboxOptions
-from standfast.messaging.outside import Outside
-from standfast.messaging.rate import parse_limit
-from standfast.messaging.reach import Reach
 from standfast.messaging.webhooks import Webhooks
-from standfast.messaging.webhooks_courier import CourierOptions
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
@@ -36,19 +31,19 @@ from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.chatting import Chatting
 from standfast.service.consuming import Consuming
+from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
 from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
-from standfast.service.media import media_files
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
 from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
-from standfast.service.vault import message_key, vault_directory, vault_key, vault_options
+from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
@@ -109,8 +104,8 @@ class Service:
         self.gateway: Gateway
         self.hosts: Hosts
         self.pool: SessionPool
+        self.correspondence: Correspondence
         self.mailbox: Mailbox
-        self.outside: Outside
         self.webhooks: Webhooks
         self.messenger: Messenger
         self.http: HttpDoor | None = None
@@ -158,7 +153,10 @@ class Service:
             self._stack.push_async_callback(self.simulator.stop)
             await self.simulator.start()
         await self._open_vault()
-        self._open_mailbox()
+        opened = await self._stack.enter_async_context(
+            open_correspondence(self.settings, self.bus, self.alerts)
+        )
+        self.correspondence, self.mailbox, self.webhooks = opened, opened.mailbox, opened.webhooks
         self._wire(node, bridge)
         if not self.options.gateway_only:
             # What an earlier run has not sent goes before whatever is accepted from now on.
@@ -239,31 +237,6 @@ class Service:
         if failure is not None and (own.failure is not None or not isinstance(failure, DatabaseUnavailable)):
             raise failure
 
-    def _open_mailbox(self) -> None:
-        settings = self.settings
-        self.mailbox = Mailbox(
-            settings.state_dir / "messages",
-            message_key(settings),
-            self.alerts,
-            settings.messages_kept_days,
-        )
-        self.outside = Outside(Reach(settings.allow_private_urls or ""))
-        self.webhooks = Webhooks(
-            self.mailbox.file,
-            self.mailbox.log,
-            self.outside,
-            self.alerts,
-            CourierOptions(give_up_s=settings.webhook_give_up_h * 3_600),
-        )
-        self.mailbox.open()
-        self._stack.push_async_callback(self.mailbox.close)
-        self.webhooks.load()
-        self._stack.callback(self.mailbox.record(self.bus))
-        self._spawn(self.mailbox.run())
-        self._stack.push_async_callback(self.outside.close)
-        self._stack.push_async_callback(self.webhooks.stop)
-        self.webhooks.start()
-
     def _wire(self, node: Path, bridge: Path) -> None:
         archive = self.state.path / "archive"
         name = f"standfast/{__version__}"
@@ -279,15 +252,7 @@ class Service:
             find_holder=Holders(self.database, self.vault, self.gateway).find,
             pairing=self.options.pairing,
         )
-        limit = parse_limit(self.settings.new_chats_per_minute)
-        self.messenger = Messenger(
-            self.mailbox,
-            self.pool,
-            self.bus,
-            self.settings.default_region,
-            OutboxOptions(limit=limit),
-            media_files(self.settings, self.mailbox, self.outside),
-        )
+        self.messenger = make_messenger(self.settings, self.correspondence, self.pool, self.bus)
         self._spawn(self.messenger.media.run())
         settings, options = self.settings, self.options
         self.hosts = Hosts(
