@@ -1,7 +1,6 @@
 """`Correspondence`: this service's messages on disk, and who outside is told of them.
 
-Invariant: what is written down to the very end of the service is written before the file is closed, and nobody waits for
-events of a service that ends.
+Invariant: what is written down to the very end of the service is written before the file is closed.
 """
 
 from __future__ import annotations
