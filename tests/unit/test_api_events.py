@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from standfast.api import stream
+from tests.messaging import ANNA
 from tests.serving import Served, serving
 from tests.support import until
 
@@ -106,6 +107,23 @@ async def test_who_does_not_read_is_cut_off(api: Served, monkeypatch: pytest.Mon
     await until(lambda: not connections)
     writer.close()
     del reader
+
+
+async def test_a_stop_answers_who_waits(api: Served) -> None:
+    """A page that was waited for is answered as it is, a message as it stands; at once."""
+    api.post.close_session()
+    end = (await api.client.get("/events/page")).json()["after"]
+    page = asyncio.ensure_future(
+        api.client.get("/events/page", params={"after": end, "wait_s": 60, "kind": "alert"})
+    )
+    body = {"to": "+" + ANNA, "text": "hello"}
+    sent = asyncio.ensure_future(api.client.post("/sessions/acme/messages", params={"wait_s": 60}, json=body))
+    state = api.server._server.server_state  # type: ignore[union-attr]
+    await until(lambda: len(state.tasks) == 2 and len(api.post.messenger.sent("acme")) == 1)
+    async with asyncio.timeout(2):
+        await api.server.stop()
+        assert (await sent).status_code == 202
+        assert (await page).json()["events"] == []
 
 
 async def test_a_stop_ends_streams_in_order(api: Served) -> None:

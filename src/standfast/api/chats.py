@@ -38,9 +38,8 @@ def add(routes: Routes) -> None:
         asked = await read_json(request, ReactionBody)
         content = {"type": "reaction", "to": asked.message_id, "emoji": asked.emoji}
         key = request.headers.get("idempotency-key")
-        return accepted(
-            await parts.messenger.send(company, asked.chat, content, idempotency_key=key, wait_s=wait_s)
-        )
+        message = await parts.messenger.send(company, asked.chat, content, idempotency_key=key)
+        return accepted(await parts.settled(message, wait_s))
 
     async def mark_read(request: Request, company: CompanyPath) -> Response:
         """Show messages of a chat as read: those named, or all that came since the last time."""

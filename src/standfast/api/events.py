@@ -5,6 +5,7 @@ Invariant: who goes on from the last number that he has seen misses nothing that
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query
@@ -97,8 +98,8 @@ def add(routes: Routes) -> None:
         """Events above `after`, oldest first; where there is none, what comes within `wait_s`. Without `after`, an
         empty page at the log's end."""
         companies = _companies(request, company)
-        page = await read_page(parts.log, after, companies=companies, kinds=kind, limit=limit, wait_s=wait_s)
-        return Json(page)
+        read = partial(read_page, parts.log, after, companies=companies, kinds=kind, limit=limit)
+        return Json(await parts.unless_closing(read(wait_s=wait_s)) or await read())
 
     routes.add(
         "GET",

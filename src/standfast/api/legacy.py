@@ -69,9 +69,8 @@ def add(routes: Routes) -> None:
         company = company_of(caller_of(request), asked.company)
         content = {"type": "text", "text": asked.text}
         key = request.headers.get("idempotency-key")
-        return _sent(
-            await parts.messenger.send(company, asked.to, content, idempotency_key=key, wait_s=WAIT_S)
-        )
+        message = await parts.messenger.send(company, asked.to, content, idempotency_key=key)
+        return _sent(await parts.settled(message, WAIT_S))
 
     @_answered
     async def legacy_reaction(request: Request) -> Response:
@@ -79,7 +78,8 @@ def add(routes: Routes) -> None:
         asked = read_reaction(await _fields(request))
         company = company_of(caller_of(request), asked.company)
         content = {"type": "reaction", "to": asked.message_id, "emoji": asked.emoji}
-        return _sent(await parts.messenger.send(company, asked.chat, content, wait_s=WAIT_S))
+        message = await parts.messenger.send(company, asked.chat, content)
+        return _sent(await parts.settled(message, WAIT_S))
 
     routes.add(
         "POST",

@@ -72,16 +72,10 @@ def add(routes: Routes) -> None:
         with how it stands; the same key for another message is a 409."""
         asked = await read_json(request, SendBody)
         key = request.headers.get("idempotency-key")
-        return accepted(
-            await parts.messenger.send(
-                company,
-                asked.to,
-                asked.sendable(),
-                idempotency_key=key,
-                wait_s=wait_s,
-                lifetime_s=asked.lifetime_s,
-            )
+        message = await parts.messenger.send(
+            company, asked.to, asked.sendable(), idempotency_key=key, lifetime_s=asked.lifetime_s
         )
+        return accepted(await parts.settled(message, wait_s))
 
     async def list_messages(
         company: CompanyPath,

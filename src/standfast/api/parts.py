@@ -6,16 +6,18 @@ Invariant: routes reach the service through these alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from standfast.api.guard import Guard
 from standfast.messaging.events import EventLog
 from standfast.messaging.messenger import Messenger
+from standfast.messaging.outgoing import Outgoing
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Pairing
 
+T = TypeVar("T")
 PairingOf = Callable[[Literal["qr", "code"], str | None, bool | None], Pairing]
 
 
@@ -32,3 +34,20 @@ class Parts:
     pairing_of: PairingOf
     guard: Guard
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def settled(self, message: Outgoing, wait_s: float) -> Outgoing:
+        """The message as it stands once WhatsApp has it, or after `wait_s`; at once where the service ends."""
+        if wait_s <= 0:
+            return message
+        return await self.unless_closing(self.messenger.outbox.settled(message, wait_s)) or message
+
+    async def unless_closing(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """What `waiting` gives; None where the service ends before that: whoever asked shall have an answer."""
+        work, end = asyncio.ensure_future(waiting), asyncio.ensure_future(self.closing.wait())
+        try:
+            await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            for task in (work, end):
+                task.cancel()
+            await asyncio.wait({work, end})
