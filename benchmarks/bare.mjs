@@ -1,10 +1,11 @@
 /**
  * Many bare Baileys sockets in one process, in pairs that chat with each other: what Standfast's sessions are compared
- * with. Their keys are in Maps; the options are those that Standfast gives to Baileys.
- * usage: node bare.mjs '{"url","rootKey","admin","companies":[["company","phone"],…],"warmUp","messages"}'
+ * with. Their keys are in Maps; the options are those that Standfast gives to Baileys. `mended`: with what Standfast
+ * mends in Baileys.
+ * usage: node bare.mjs '{"url","rootKey","admin","companies":[["company","phone"],…],"mended","warmUp","messages"}'
  */
 
-import { memoryState, openClient, options, pause, say, tell, until } from './clients.mjs'
+import { memoryState, mended, openClient, options, pause, say, tell, until } from './clients.mjs'
 
 const AT_ONCE = 8
 const CONFIG = { syncFullHistory: false, markOnlineOnConnect: false, emitOwnEvents: false }
@@ -13,7 +14,8 @@ const CHAT_DEADLINE_MS = 200_000
 const clients = []
 
 async function open([, phone], index) {
-  clients[index] = await openClient({ auth: memoryState(), phone, config: CONFIG, arrived: () => answer(index) })
+  const auth = options.mended ? mended(memoryState()) : memoryState()
+  clients[index] = await openClient({ auth, phone, config: CONFIG, arrived: () => answer(index) })
 }
 
 async function openAll() {
