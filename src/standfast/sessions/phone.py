@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberFormat, ValidationResult
@@ -24,6 +25,8 @@ _TRUNK_8 = re.compile(r"\(?8[^0-9]")
 _WITH_COUNTRY_CODE = 11
 
 
+# The same chats are written to again and again, and reading a number takes as long as keeping a message.
+@lru_cache(maxsize=4_096)
 def phone_digits(text: str, default_region: str | None = None) -> str:
     """`text` as international digits: '+7 (999) 000-00-01' → '79990000001'.
 
