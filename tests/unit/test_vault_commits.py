@@ -114,6 +114,23 @@ async def test_a_step_that_raises_is_undone_alone(lane: Lane) -> None:
     assert lane.rows() == [1]
 
 
+async def test_a_patient_step_shares_the_commit_of_what_cannot_wait(lane: Lane) -> None:
+    """It goes first, being asked for first; alone it is written once its patience is over, or at the end."""
+    order: list[str] = []
+    waiting = lane.commits.run(lambda _: order.append("patient"), patience_s=60.0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert lane.statements == []
+    await lane.commits.run(lambda _: order.append("at once"))
+    assert (order, waiting.done()) == (["patient", "at once"], True)
+    assert lane.statements == ["begin immediate", "commit"]
+    async with asyncio.timeout(5.0):
+        await lane.commits.run(lambda _: None, patience_s=0.001)
+    last = lane.commits.run(lambda _: None, patience_s=60.0)
+    await lane.commits.close()
+    assert last.done()
+
+
 async def test_a_slow_disk_is_left_to_a_thread_until_it_is_quick_again(lane: Lane) -> None:
     """One stall is not enough; several are."""
     used: list[bool] = []

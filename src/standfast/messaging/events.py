@@ -17,7 +17,7 @@ import msgspec
 
 from standfast.authstate.company import Company
 from standfast.messaging.addresses import chat_name
-from standfast.messaging.file import MessageFile
+from standfast.messaging.file import PATIENCE_S, MessageFile
 
 MESSAGE = "message"
 PAGE = 200
@@ -98,7 +98,8 @@ class EventLog:
 
     async def add(self, company: str, kind: str, data: dict[str, Any], chat: str | None = None) -> int:
         """Keep another event; its number."""
-        number = await self._add(company, kind, data, _Marks(self._tag(company, chat) if chat else None))
+        marks = _Marks(self._tag(company, chat) if chat else None)
+        number = await self._add(company, kind, data, marks, PATIENCE_S)
         assert number is not None
         return number
 
@@ -230,6 +231,7 @@ class EventLog:
         kind: str,
         data: dict[str, Any],
         marks: _Marks,
+        patience_s: float = 0.0,
     ) -> int | None:
         at = self._clock()
         body = self._file.seals.seal(data, _place(company, kind))
@@ -246,7 +248,7 @@ class EventLog:
                 owed(connection, row[0], event, marks.chat)
             return int(row[0])
 
-        number = await self._file.write(step)
+        number = await self._file.write(step, patience_s)
         if number is not None:
             self._last = max(self._last, number)
             for wake in tuple(self._wakers):

@@ -25,6 +25,8 @@ from standfast.vault.storage.commits import Commits
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 CHECKPOINT_BYTES = 4 * 2**20
+# What becomes of a message is told in several notes within a moment; each commit of its own holds up everything else.
+PATIENCE_S = 0.01
 _SENTINEL = "standfast"
 _SUFFIXES = ("-wal", "-shm", "")
 
@@ -67,23 +69,23 @@ class MessageFile:
         self._reader.close()
         self._writer.close()
 
-    async def write(self, step: Callable[[sqlite3.Connection], T]) -> T:
-        """What `step` returns, once what it wrote is on the disk. It runs in a transaction, perhaps in a thread.
-        `JournalUnwritable` where the disk does not take it."""
-        result: T = await self._commits.run(step)
+    async def write(self, step: Callable[[sqlite3.Connection], T], patience_s: float = 0.0) -> T:
+        """What `step` returns, once what it wrote is on the disk. It runs in a transaction, perhaps in a thread; with
+        patience it waits so long for others to share one. `JournalUnwritable` where the disk does not take it."""
+        result: T = await self._commits.run(step, patience_s=patience_s)
         return result
 
     def write_later(
         self, step: Callable[[sqlite3.Connection], object], written: Callable[[], None] = lambda: None
     ) -> None:
-        """The same for what is true whether or not it is written down; failures are logged. `written` is called at the
-        end, also of a failure."""
+        """The same, within a moment, for what is true whether or not it is written down; failures are logged. `written`
+        is called at the end, also of a failure."""
 
         def ended(write: asyncio.Future[object]) -> None:
             _log_failure(write)
             written()
 
-        self._commits.run(step).add_done_callback(ended)
+        self._commits.run(step, patience_s=PATIENCE_S).add_done_callback(ended)
 
     def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of what is committed. `JournalUnwritable` where the file cannot be read."""

@@ -87,6 +87,7 @@ class Commits:
         self._waiting: list[_Write] = []
         self._heavy = False
         self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
         self._checkpoint = False
         self._loop: asyncio.AbstractEventLoop | None = None  # asking for the running one costs a system call
         self._thread: ThreadPoolExecutor | None = None
@@ -106,15 +107,24 @@ class Commits:
         return future
 
     def run(
-        self, step: Step, done: Callable[[], None] | None = None, *, heavy: bool = False
+        self,
+        step: Step,
+        done: Callable[[], None] | None = None,
+        *,
+        heavy: bool = False,
+        patience_s: float = 0.0,
     ) -> asyncio.Future[Any]:
         """Run `step` inside the next transaction; the future is what it returns. Where it raises, it alone is undone.
-        With `heavy` the commit is made in a thread."""
+        With `heavy` the commit is made in a thread. With patience it waits so long for others to share a commit with,
+        in their order."""
         future = (self._loop or self._find_loop()).create_future()
         self._waiting.append(_Write(future, None, step, done))
         self._heavy = self._heavy or heavy
         if not self._turn_due:
-            self._schedule()
+            if patience_s > 0:
+                self._schedule_within(patience_s)
+            else:
+                self._schedule()
         return future
 
     def nudge(self) -> None:
@@ -130,8 +140,10 @@ class Commits:
     async def close(self) -> None:
         """Wait for what is under way."""
         while self._waiting or self._turn_due or self._in_thread is not None:
+            self.nudge()
             await self.idle()
             await asyncio.sleep(0)
+        self._end_patience()
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
@@ -141,6 +153,24 @@ class Commits:
         # One turn later: by then every task that this turn woke has asked for what it wants to write.
         (self._loop or self._find_loop()).call_soon(self._turn)
 
+    def _schedule_within(self, patience_s: float) -> None:
+        loop = self._loop or self._find_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + patience_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(patience_s, self._patience_ended)
+
+    def _end_patience(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _patience_ended(self) -> None:
+        self._timer = None
+        if self._waiting and not self._turn_due:
+            self._schedule()
+
     def _find_loop(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         return self._loop
@@ -149,6 +179,7 @@ class Commits:
         if self._in_thread is not None:
             return  # its end begins the next
         self._turn_due = False
+        self._end_patience()
         writes, self._waiting = self._waiting, []
         errand = self._errand_for(not writes)
         if not writes and errand is None:
