@@ -25,7 +25,7 @@ from standfast.sessions.session import State
 ACME = Company("acme")
 KEY = bytes(range(32))
 ANNA, BORIS, CLARA = "79990000001", "79990000002", "79990000003"
-QUICK = OutboxOptions(retry_base_s=0.01, retry_cap_s=0.02, flush_s=0.1)
+QUICK = OutboxOptions(attempts=50, retry_base_s=0.01, retry_cap_s=0.02, flush_s=0.1)
 
 
 class Wants:
