@@ -18,6 +18,11 @@ const DEFAULT_LIMIT_CHARS = 16 * 1024 * 1024
  * that it writes (`SessionRecord.deserialize`, `serialize`), and parsing sessions was a tenth of a message's time.
  */
 const LIVE = new Set(['session'])
+/**
+ * Types whose values are read once or twice in their life: they are left to the gateway as soon as it has them. Baileys
+ * makes 812 pre-keys for each company, which else were 0.4 MB of a host's memory for as long as the session lasts.
+ */
+const RARE = new Set(['pre-key'])
 /** What an entry costs beside its text, so that a million remembered absences are bounded too. */
 const ENTRY_OVERHEAD_CHARS = 160
 
@@ -64,7 +69,10 @@ export class KeyMirror {
     }
     try {
       await this.#writer.write(entries)
-      for (const [type, id] of entries) this.#settle(nameOf(type, id), sequence)
+      for (const [type, id, text] of entries) {
+        if (isRare(type, text)) this.#forget(nameOf(type, id), sequence)
+        else this.#settle(nameOf(type, id), sequence)
+      }
     } catch (error) {
       for (const [type, id] of entries) this.#forget(nameOf(type, id), sequence)
       throw error
@@ -95,7 +103,7 @@ export class KeyMirror {
       // A write that overtook this read wins, in the answer too.
       const entry = newer ?? entryOf(type, textOf(fetched[id]))
       put(found, type, id, entry)
-      if (!newer && era === this.#era) this.#remember(name, entry, 0, false)
+      if (!newer && era === this.#era && !isRare(type, entry.text)) this.#remember(name, entry, 0, false)
     }
     this.#evict()
   }
@@ -157,6 +165,11 @@ export class KeyMirror {
       if (!entry.pending) this.#drop(name, entry)
     }
   }
+}
+
+/** An absence is remembered: it also keeps a batch that is repeated from bringing the key back. */
+function isRare(type, text) {
+  return text !== null && RARE.has(type)
 }
 
 function nameOf(type, id) {

@@ -114,6 +114,17 @@ test('keys are stored in one batch, deleted by falsy values, and only existing o
   assert.deepEqual(await keys.get('pre-key', ['1', '2']), { 1: { public: Buffer.from([1]) } })
 })
 
+test('a pre-key is left to the gateway once it has it; that it is gone is remembered', async (t) => {
+  const { gateway, keys } = await opened(t)
+  const writing = keys.set({ 'pre-key': { 1: { n: 1 } }, session: { 'a.0': { v: 1 } } })
+  assert.deepEqual(await keys.get('pre-key', ['1']), { 1: { n: 1 } })
+  await writing
+  for (let n = 0; n < 2; n++) assert.deepEqual(await keys.get('pre-key', ['1']), { 1: { n: 1 } })
+  await keys.set({ 'pre-key': { 1: null } })
+  assert.deepEqual(await keys.get('pre-key', ['1']), {})
+  assert.deepEqual(methods(gateway), ['auth.open', 'keys.set', 'keys.get', 'keys.get', 'keys.set'])
+})
+
 test('app-state-sync-key comes back as the protobuf message that Baileys needs', async (t) => {
   const message = proto.Message.AppStateSyncKeyData.fromObject({
     keyData: Buffer.from('made up'),
