@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -19,6 +21,20 @@ from tests.support import apart
 
 _TEMPLATE = "standfast_template"
 _numbers = itertools.count(1)
+_OWN_TEMPORARY = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Short names for temporary directories: sockets lie in them, and pytest's own grow with the number of runs."""
+    if not hasattr(config, "workerinput") and config.option.basetemp is None:
+        config.stash[_OWN_TEMPORARY] = config.option.basetemp = tempfile.mkdtemp(prefix="sf-t-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """What failed is left for a look."""
+    own = session.config.stash.get(_OWN_TEMPORARY, None)
+    if own is not None and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,9 @@ def state_of(standfast: CommandLine) -> str | None:
 @pytest.mark.usefixtures("demo")
 def test_a_running_session_is_exported_but_never_imported_over(standfast: CommandLine) -> None:
     """Export takes a live company as of one moment; import wants its session stopped, then replaces it wholly."""
-    exported = standfast("export", COMPANY, "folder", "--json").document
+    ran = standfast("export", COMPANY, "folder", "--json")
+    assert ran.code == 0, ran.err
+    exported = ran.document
     assert exported["keys"] > 800
     refused = standfast("import", "folder", COMPANY, "--replace")
     assert refused.code == 7
