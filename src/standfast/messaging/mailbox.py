@@ -21,7 +21,9 @@ from standfast.messaging.events import EventLog
 from standfast.messaging.file import MessageFile
 from standfast.messaging.outgoing import OutgoingTable
 from standfast.messaging.spool import Spool
+from standfast.messaging.taken import Taken
 from standfast.sessions.events import Event, EventBus
+from standfast.sessions.session import State as SessionState
 
 log = structlog.get_logger(__name__)
 DAY_S = 86_400.0
@@ -32,7 +34,7 @@ _LOGGED = frozenset({"receipt", "state", "alert"})
 
 
 class Mailbox:
-    """`open()`, then `run()` beside everything; it is what sessions know as `Messages`."""
+    """`open()`, then `run()` beside everything; what sessions know as `Messages`. `taken`: what other nodes took."""
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class Mailbox:
         alerts: AlertSink,
         kept_days: float = 7.0,
         clock: Callable[[], float] = time.time,
+        taken: Taken | None = None,
     ) -> None:
         self._alerts = alerts
+        self._taken = taken
         self._kept_s = kept_days * DAY_S
         self._clock = clock
         self._file = MessageFile(directory, key, self._damaged)
@@ -65,6 +69,8 @@ class Mailbox:
     async def close(self) -> None:
         """Write down what is under way, and give the file back."""
         await asyncio.gather(*self._notes, return_exceptions=True)
+        if self._taken is not None:
+            await self._taken.close()
         await self._file.close()
 
     async def written(self) -> None:
@@ -79,7 +85,15 @@ class Mailbox:
         self, company: Company, message: dict[str, Any], attachment: bytes | None = None
     ) -> int | None:
         """See `standfast.sessions.hearing.Messages`."""
-        return await self.log.take(company, message, attachment)
+        if self._taken is None:
+            return await self.log.take(company, message, attachment)
+        name = message["chat"], message["id"]
+        if await self._taken.has(company, *name):
+            return None
+        number = await self.log.take(company, message, attachment)
+        if number is not None:
+            self._taken.add(company, *name)
+        return number
 
     def knows(self, company: Company, chat: str, message_id: str) -> bool:
         """See `standfast.sessions.hearing.Messages`."""
@@ -108,6 +122,8 @@ class Mailbox:
         return removed
 
     def _note(self, event: Event) -> None:
+        if event.kind == "state" and event.data.get("state") == SessionState.OPEN and self._taken is not None:
+            self._taken.reopened(Company(event.company))
         if event.kind in _LOGGED:
             chat = event.data.get("chat") if event.kind == "receipt" else None
             task = asyncio.get_running_loop().create_task(self._write(event, chat))

@@ -17,6 +17,7 @@ from standfast.messaging.outbox import OutboxOptions
 from standfast.messaging.outside import Outside
 from standfast.messaging.rate import parse_limit
 from standfast.messaging.reach import Reach
+from standfast.messaging.taken import Taken
 from standfast.messaging.webhooks import Webhooks
 from standfast.messaging.webhooks_courier import CourierOptions
 from standfast.service.media import media_files
@@ -24,6 +25,7 @@ from standfast.service.vault import message_key
 from standfast.sessions.events import EventBus
 from standfast.sessions.pool import SessionPool
 from standfast.settings import Settings
+from standfast.vault.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,15 @@ class Correspondence:
 
 @contextlib.asynccontextmanager
 async def open_correspondence(
-    settings: Settings, bus: EventBus, alerts: AlertSink
+    settings: Settings, vault: Vault, bus: EventBus, alerts: AlertSink
 ) -> AsyncIterator[Correspondence]:
     """Open the messages' file, record what `bus` tells, and go on telling webhooks. Raises `JournalUnwritable`."""
     mailbox = Mailbox(
-        settings.state_dir / "messages", message_key(settings), alerts, settings.messages_kept_days
+        settings.state_dir / "messages",
+        message_key(settings),
+        alerts,
+        settings.messages_kept_days,
+        taken=Taken(vault),
     )
     outside = Outside(Reach(settings.allow_private_urls or ""))
     options = CourierOptions(give_up_s=settings.webhook_give_up_h * 3_600)

@@ -154,7 +154,7 @@ class Service:
             await self.simulator.start()
         await self._open_vault()
         opened = await self._stack.enter_async_context(
-            open_correspondence(self.settings, self.bus, self.alerts)
+            open_correspondence(self.settings, self.vault, self.bus, self.alerts)
         )
         self.correspondence, self.mailbox, self.webhooks = opened, opened.mailbox, opened.webhooks
         self._wire(node, bridge)
