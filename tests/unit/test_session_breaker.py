@@ -19,8 +19,9 @@ from standfast.sessions.driver import STARTS_AT_ONCE
 from standfast.sessions.events import EventBus
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Session, State
+from tests.messaging import Wants
 from tests.support import until
-from tests.unit.test_session_pool import Nobody, Roster
+from tests.unit.test_session_pool import Nobody
 
 ACME = Company("acme")
 AWAY = DatabaseUnavailable("PostgreSQL does not answer", cause="timeout")
@@ -28,7 +29,7 @@ LIMITS = BreakerLimits(failures=3, open_s=0.08, jitter=0)
 QUICK = Backoff(base_s=0.005, cap_s=0.01, jitter=0, steady_s=0.05, breaker=LIMITS)
 
 
-class Wanted(Roster):
+class Wanted(Wants):
     def __init__(self, companies: list[Company]) -> None:
         self.companies = companies
 

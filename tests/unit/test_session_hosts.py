@@ -20,8 +20,9 @@ from standfast.sessions.hosts import Hosts, HostsOptions
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Session, State
 from standfast.sessions.watch import HostWatch, WatchOptions
+from tests.messaging import Wants
 from tests.support import until
-from tests.unit.test_session_pool import Nobody, Roster
+from tests.unit.test_session_pool import Nobody
 
 NAMES = [Company(name) for name in ("acme", "bolt", "coal", "dusk", "echo")]
 QUIET = {"last_frame_age_ms": 100, "ping_ms": 20.0, "ping_waits_ms": None, "unconfirmed_ms": None}
@@ -86,7 +87,7 @@ class FakeEngine:
         return None
 
 
-class Wanted(Roster):
+class Wanted(Wants):
     async def wanted(self) -> list[Company]:
         return NAMES
 

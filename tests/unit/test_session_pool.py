@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -22,8 +22,8 @@ from standfast.errors import (
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.events import EventBus
 from standfast.sessions.pool import SessionPool
-from standfast.sessions.roster import Identity
 from standfast.sessions.session import Session, State
+from tests.messaging import Wants
 from tests.support import until
 
 ACME = Company("acme")
@@ -33,36 +33,6 @@ EXPIRED = GraceExpired("PostgreSQL has been away for 400 s, longer than the grac
 TAKEN = CompanyInUse(
     "this node no longer owns acme: the node b took it", next_step="Stop the other owner first."
 )
-
-
-class Roster:
-    """Wants acme and remembers nothing."""
-
-    async def wanted(self) -> list[Company]:
-        return [ACME]
-
-    async def want(self, company: Company, wanted: bool) -> None: ...
-
-    async def linked(self, company: Company) -> None: ...
-
-    async def unlinked(self, company: Company) -> None: ...
-
-    async def check_known(self, company: Company) -> None: ...
-
-    async def identity(self, company: Company) -> Identity | None:
-        return None
-
-    async def prepare_pairing(
-        self,
-        company: Company,
-        *,
-        replaces: bool = False,
-        release: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        if release is not None:
-            await release()
-
-    async def forget_unpaired(self, company: Company) -> None: ...
 
 
 class Nobody:
@@ -102,7 +72,7 @@ class World:
         self.unwritable: JournalUnwritable | None = None
         self.alerts: list[Alert] = []
         self.pool = SessionPool(
-            Roster(), EventBus(), Nobody(), SLOW, check=self._check, alerts=self, find_holder=self._find
+            Wants(), EventBus(), Nobody(), SLOW, check=self._check, alerts=self, find_holder=self._find
         )
         self.pool.use_host(self.host)
 
