@@ -30,7 +30,7 @@ class HostsOptions:
     """How many sessions a host holds, for how long one without any is kept, and when one that did not come up is tried
     again."""
 
-    sessions_per_host: int = 100
+    sessions_per_host: int = 200
     idle_s: float = 60.0
     retry_s: float = 5.0
 

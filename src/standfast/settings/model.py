@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     bridge_dir: AbsolutePath | None = Field(None, alias="STANDFAST_BRIDGE_DIR")
     node_binary: str | None = Field(None, alias="NODE_BINARY")
     deaf_after_s: float = Field(90.0, alias="STANDFAST_DEAF_AFTER_S", ge=1, le=3_600)
-    sessions_per_host: int = Field(100, alias="STANDFAST_SESSIONS_PER_HOST", ge=1, le=10_000)
+    sessions_per_host: int = Field(200, alias="STANDFAST_SESSIONS_PER_HOST", ge=1, le=10_000)
     host_memory_mb: int = Field(2_048, alias="STANDFAST_HOST_MEMORY_MB", ge=128)
     new_chats_per_minute: str = Field("12", alias="STANDFAST_NEW_CHATS_PER_MINUTE")
     media_max_mb: int = Field(64, alias="STANDFAST_MEDIA_MAX_MB", ge=1, le=2_000)
