@@ -11,7 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from standfast.errors import CompanyUnknown, Conflict, SendFailed, SessionNotOpen, UsageError
+from standfast.errors import (
+    CompanyUnknown,
+    Conflict,
+    JournalUnwritable,
+    SendFailed,
+    SessionNotOpen,
+    UsageError,
+)
 from standfast.messaging.outgoing import State
 from standfast.messaging.rate import NewChatLimit, NewChats, parse_limit
 from tests.messaging import ACME, ANNA, BORIS, CLARA, QUICK, Post, not_open
@@ -257,3 +264,31 @@ def test_the_limit_is_written_as_a_default_and_exceptions() -> None:
     for wrong in ("x", "acme=", "-1", "acme=-2"):
         with pytest.raises(Exception, match="STANDFAST_NEW_CHATS_PER_MINUTE"):
             parse_limit(wrong)
+
+
+async def test_a_caller_that_goes_away_leaves_no_message_behind(post: Post) -> None:
+    """What is on disk is in its lane: repeated under its key, the message is sent, and once."""
+    asking = asyncio.create_task(post.send(ANNA, "hello", idempotency_key="k"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    again = await post.send(ANNA, "hello", idempotency_key="k", wait_s=5.0)
+    assert again.state is State.SENT
+    assert post.host.texts() == ["hello"]
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_stops_no_chat(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chat goes on when it can."""
+    table, failures = post.mailbox.outgoing, iter([True, True])
+    is_met = table.is_met
+
+    def unreadable(company: str, chat: bytes) -> bool:
+        if next(failures, False):
+            raise JournalUnwritable("the disk does not answer")
+        return is_met(company, chat)
+
+    monkeypatch.setattr(table, "is_met", unreadable)
+    assert (await post.send(ANNA, "hello", wait_s=5.0)).state is State.SENT

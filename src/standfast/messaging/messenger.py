@@ -5,7 +5,8 @@ Invariant: what is refused changes nothing, and what is accepted is on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -52,6 +53,7 @@ class Messenger:
         )
         self._downloads = Downloads(mailbox, pool, self.media.max_bytes)
         self.outbox = Outbox(mailbox.outgoing, pool, bus, self._prepare, options)
+        self._accepting: set[asyncio.Task[Outgoing]] = set()
         bus.subscribe(self.media.take)
 
     async def send(
@@ -74,8 +76,9 @@ class Messenger:
         message = self.outbox.repeated(company, jid, body, idempotency_key)
         if message is None:
             self._targets.check(company_id(company), jid, body)
-            message = await self._accept(
-                company, jid, body, idempotency_key, lifetime_s, local_files=local_files
+            # A caller that goes away in the middle must not leave a message that is on disk and in no lane.
+            message = await self._to_its_end(
+                self._accept(company, jid, body, idempotency_key, lifetime_s, local_files=local_files)
             )
         if wait_s > 0:
             message = await self.outbox.settled(message, min(wait_s, WAIT_LIMIT_S))
@@ -163,6 +166,17 @@ class Messenger:
             raise UsageError("a group's address ends in @g.us", next_step="List them: 'standfast groups'.")
         group: dict[str, Any] = await self._pool.ask(company, "groups.info", {"jid": address(jid)})
         return group
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, Outgoing]) -> Outgoing:
+        task = asyncio.get_running_loop().create_task(work)
+        self._accepting.add(task)
+        task.add_done_callback(self._accepted)
+        return await asyncio.shield(task)
+
+    def _accepted(self, task: asyncio.Task[Outgoing]) -> None:
+        self._accepting.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone: nothing is to be said of it then
 
     async def _accept(
         self,

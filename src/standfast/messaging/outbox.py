@@ -259,7 +259,11 @@ class Outbox:
     async def _serve(self, line: Line, chat: bytes, lane: Lane) -> None:
         while lane.items and not self._stopping:
             item = lane.items[0]
-            delay_s = await self._attempt(line, lane, item)
+            try:
+                delay_s = await self._attempt(line, lane, item)
+            except StandfastError as error:  # the file could not be read just now
+                log.warning("a chat waits", company=line.company, code=error.code, reason=error.message)
+                delay_s = self._options.retry_base_s
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
         lane.task = None
