@@ -292,3 +292,17 @@ async def test_a_file_that_cannot_be_read_for_a_moment_stops_no_chat(
 
     monkeypatch.setattr(table, "is_met", unreadable)
     assert (await post.send(ANNA, "hello", wait_s=5.0)).state is State.SENT
+
+
+async def test_a_cancelled_message_holds_up_nobody(post: Post) -> None:
+    """Those behind it have their own lifetime, and their turn."""
+    post.close_session()
+    gone = await post.send(ANNA, "gone")
+    soon = await post.send(ANNA, "soon", lifetime_s=0.1)
+    later = await post.send(ANNA, "later")
+    await asyncio.sleep(0.01)
+    post.messenger.cancel(ACME, gone.message_id)
+    assert (await post.messenger.outbox.settled(soon, 5.0)).state is State.FAILED
+    await post.open()
+    assert (await post.messenger.outbox.settled(later, 5.0)).state is State.SENT
+    assert post.host.texts() == ["later"]

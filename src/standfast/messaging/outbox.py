@@ -188,13 +188,26 @@ class Outbox:
     def cancel(self, company: str, message_id: str) -> bool:
         """Do not send a message that still waits; False where it is on its way, or was sent."""
         line = self._lines.get(company_id(company))
-        for lane in line.lanes.values() if line else ():
+        for chat, lane in line.lanes.items() if line else ():
             for item in lane.items:
                 if item.message_id == message_id and item is not lane.under_way and item.left_at is None:
-                    lane.items.remove(item)
+                    assert line is not None
+                    self._take_out(line, chat, lane, item)
                     self._fail(company, item, UsageError("cancelled before it was sent"))
                     return True
         return False
+
+    def _take_out(self, line: Line, chat: bytes, lane: Lane, item: Item) -> None:
+        """Take a message out of its lane, which begins anew where it waited for this one."""
+        waits_for_it = lane.items[0] is item
+        lane.items.remove(item)
+        if waits_for_it and lane.task is not None:
+            lane.task.cancel()
+            lane.task = None
+            del line.lanes[chat]
+            if lane.items:
+                line.lanes[chat] = lane
+                self._go(line, chat, lane)
 
     def waiting(self) -> dict[str, int]:
         """How many messages are not confirmed yet, by company."""
