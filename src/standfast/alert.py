@@ -13,18 +13,38 @@ from typing import Any, Literal, Protocol
 import structlog
 
 Level = Literal["info", "warning", "error", "critical"]
+_GROUPS = frozenset({"component", "operation", "fallback"})  # tags that are the same for all of a kind
 _log = structlog.get_logger("standfast.alert")
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """`name` is stable and names the kind (snake_case). `tags` are short texts to group by; `facts` are JSON-able."""
+    """`name` is stable and names the kind (snake_case). `tags` are short texts to group by; `facts` are JSON-able, and
+    `facts["next_step"]` says what to do.
+
+    `lasts`: the trouble goes on until an alert comes whose `ends` names it, with the same subject. `quiet`: there may
+    be nothing to end, and then there is nothing to tell. `since`: when it began, in seconds since 1970; None: now.
+    """
 
     name: str
     level: Level
     message: str
     tags: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    since: float | None = None
+    lasts: bool = False
+    ends: tuple[str, ...] = ()
+    quiet: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Whom it concerns, such as "company_id=acme"; empty for the whole node."""
+        return ",".join(f"{tag}={self.tags[tag]}" for tag in sorted(self.tags) if tag not in _GROUPS)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for every report of the same trouble."""
+        return f"{self.name}|{self.subject}"
 
 
 class AlertSink(Protocol):
@@ -39,5 +59,7 @@ class LoggedAlerts:
     """The sink of a service that has no other: every alert becomes a line of the log."""
 
     def take(self, alert: Alert) -> None:
+        if alert.quiet:
+            return
         level = "error" if alert.level == "critical" else alert.level
         getattr(_log, level)(alert.message, alert=alert.name, **alert.tags, **alert.facts)

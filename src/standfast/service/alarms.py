@@ -23,6 +23,8 @@ class BusAlerts:
         self._sink = sink or LoggedAlerts()
 
     def take(self, alert: Alert) -> None:
+        if alert.quiet:
+            return
         self._sink.take(alert)
         company = alert.tags.get("company_id", "")
         self._bus.publish(Event(company, KIND, {"company": company, "kind": KIND, **as_wire(alert)}))

@@ -18,6 +18,7 @@ def check_limits(settings: Settings) -> None:
     _check_checkout(settings)
     _check_latency(settings)
     _check_grace(settings)
+    _check_expired_keys(settings)
     if (settings.telegram_bot_token is None) != (settings.telegram_chat_id is None):
         raise SettingsError(
             "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are of use only together, and one is missing",
@@ -42,6 +43,16 @@ def _check_latency(settings: Settings) -> None:
             f"DB_QUERY_LATENCY_THRESHOLD_MS ({threshold}) can never be reached: "
             f"POSTGRES_STATEMENT_TIMEOUT_MS ({deadline}) ends a statement before",
             next_step="Lower the threshold or raise the timeout.",
+        )
+
+
+def _check_expired_keys(settings: Settings) -> None:
+    warning, error = settings.expired_keys_warning, settings.expired_keys_error
+    if warning >= error:
+        raise SettingsError(
+            f"STANDFAST_EXPIRED_KEYS_WARNING ({warning}) is not below STANDFAST_EXPIRED_KEYS_ERROR ({error}), "
+            "so it would never be told",
+            next_step="Lower the first or raise the second.",
         )
 
 

@@ -48,6 +48,7 @@ _SERVER_FIELDS = (
     "postgres_password",
 )
 _CONNECTION_STRINGS = ("database_url", "postgres_connection_string", "sentry_dsn")
+AlertLevel = Literal["info", "warning", "error", "critical"]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 ConnectionString = Annotated[SecretStr | None, AfterValidator(_dsn)]
@@ -89,9 +90,20 @@ class Settings(BaseSettings):
     db_query_latency_threshold_ms: Milliseconds = Field(500, alias="DB_QUERY_LATENCY_THRESHOLD_MS")
     db_pool_usage_threshold: float = Field(0.8, alias="DB_POOL_USAGE_THRESHOLD", gt=0, le=1)
     db_cleanup_retention_days: int = Field(30, alias="DB_CLEANUP_RETENTION_DAYS", ge=1, le=3_650)
+    expired_keys_warning: int = Field(100, alias="STANDFAST_EXPIRED_KEYS_WARNING", ge=1)
+    expired_keys_error: int = Field(500, alias="STANDFAST_EXPIRED_KEYS_ERROR", ge=1)
+    backup_max_age_h: float = Field(26.0, alias="STANDFAST_BACKUP_MAX_AGE_H", gt=0, le=8_760)
+    metrics: Literal["token", "open", "off"] = Field("token", alias="STANDFAST_METRICS")
     sentry_dsn: SecretStr | None = Field(None, alias="SENTRY_DSN")
     telegram_bot_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN")
     telegram_chat_id: str | None = Field(None, alias="TELEGRAM_CHAT_ID")
+    telegram_api_url: str = Field(
+        "https://api.telegram.org", alias="TELEGRAM_API_URL", pattern=r"^https?://[^\s@?#]+$"
+    )
+    sentry_environment: str | None = Field(None, alias="SENTRY_ENVIRONMENT", max_length=64)
+    sentry_level: AlertLevel = Field("warning", alias="STANDFAST_SENTRY_LEVEL")
+    notify_urls: SecretStr | None = Field(None, alias="STANDFAST_NOTIFY_URLS")
+    notify_level: AlertLevel = Field("error", alias="STANDFAST_NOTIFY_LEVEL")
     backup_root: AbsolutePath | None = Field(None, alias="BACKUP_ROOT")
     auto_start_monitoring: bool = Field(True, alias="AUTO_START_MONITORING")
     use_pairing_code: bool = Field(False, alias="USE_PAIRING_CODE")

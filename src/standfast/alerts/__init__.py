@@ -1,0 +1,1 @@
+"""Alerts: told once, by every channel, also while PostgreSQL is away."""

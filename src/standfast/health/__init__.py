@@ -1,0 +1,1 @@
+"""Health: samples, percentiles, key ages, verdicts and recommendations."""

@@ -1,0 +1,319 @@
+"""`Health`: the picture that `standfast health`, the HTTP API and Prometheus show; the schema of `health --json`.
+
+Invariant: fields are added and never change their meaning within one `SCHEMA`. Times are seconds since 1970, durations
+carry their unit in their name, shares go from 0 to 1. None: not known. Nothing here is secret: company ids, counts,
+ages, names of statements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = "standfast.health/1"
+
+Verdict = Literal["healthy", "warning", "critical", "unknown"]
+FindingLevel = Literal["info", "warning", "error", "critical", "unknown"]
+SectionName = Literal[
+    "database", "pool", "queries", "keys", "vault", "sessions", "backups", "machine", "alerts"
+]
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """Something that an operator should know. `code` is stable; `recommendation` says what to do, with the command or
+    the setting. `company` and `subject` say whom it concerns, where not the whole node."""
+
+    code: str
+    section: SectionName
+    level: FindingLevel
+    message: str
+    recommendation: str | None = None
+    company: str | None = None
+    subject: str | None = None
+
+
+class ServiceSection(msgspec.Struct, kw_only=True):
+    """The process that measured."""
+
+    version: str
+    python: str
+    pid: int
+    uptime_s: float
+    node: str
+    monitoring: bool
+
+
+class DatabaseSection(msgspec.Struct, kw_only=True):
+    """`state`: online, unavailable or unknown. `clock_offset_s`: PostgreSQL's clock less this machine's."""
+
+    state: str
+    where: str
+    embedded: bool
+    server: str | None = None
+    latency_ms: float | None = None
+    clock_offset_s: float | None = None
+    error: str | None = None
+    next_step: str | None = None
+
+
+class PoolSample(msgspec.Struct, kw_only=True):
+    at: float
+    size: int
+    idle: int
+    active: int
+    waiting: int
+    usage: float
+
+
+class PoolSection(msgspec.Struct, kw_only=True):
+    """`usage` is the share of `max_size` that is in use. Average and peaks are those of the samples kept (1 hour);
+    `timeouts`: checkouts that got no connection in time since the start. `recent`: the last 10, the newest last."""
+
+    max_size: int
+    size: int
+    idle: int
+    active: int
+    waiting: int
+    usage: float
+    average_usage: float
+    peak_usage: float
+    peak_active: int
+    peak_waiting: int
+    timeouts: int
+    threshold: float
+    samples: int
+    recent: list[PoolSample] = []
+
+
+class QueryRecord(msgspec.Struct, kw_only=True):
+    """One statement that ended. `outcome` is "ok" or the cause of its failure."""
+
+    at: float
+    name: str
+    duration_ms: float
+    rows: int
+    outcome: str
+    retries: int
+
+
+class StatementSummary(msgspec.Struct, kw_only=True):
+    name: str
+    count: int
+    average_ms: float
+    p95_ms: float
+    failed: int
+
+
+class QuerySection(msgspec.Struct, kw_only=True):
+    """Of the last `count` statements (at most 1,000); `total`, `failed_total` and `retries_total` since the start.
+    `slow` and `failed` hold the last 10 of each, the newest last; `slow_5min` counts the slow ones of 5 minutes."""
+
+    count: int
+    total: int
+    failed_total: int
+    retries_total: int
+    success_rate: float | None
+    average_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    threshold_ms: float
+    slow_5min: int
+    slow: list[QueryRecord] = []
+    failed: list[QueryRecord] = []
+    statements: list[StatementSummary] = []
+
+
+class CompanyKeys(msgspec.Struct, kw_only=True):
+    company: str
+    keys: int
+    expired: int
+
+
+class KeySection(msgspec.Struct, kw_only=True):
+    """What the tables hold. `exact`: counted, at `counted_at`; else carried on from then by estimates. `expired`: not
+    written for longer than `retention_days`. `ages` has five buckets by the last write, `types` the count by key type,
+    `companies` the ten with the most keys. Growth is that of a day, None until it is known. `node` counted."""
+
+    auth_records: int
+    keys: int
+    expired: int
+    retention_days: int
+    exact: bool
+    counted_at: float
+    node: str
+    ages: dict[str, int]
+    types: dict[str, int]
+    companies: list[CompanyKeys]
+    table_bytes: int
+    index_bytes: int
+    keys_a_day: float | None = None
+    bytes_a_day: float | None = None
+
+
+class Outage(msgspec.Struct, kw_only=True):
+    """`ended` None: it goes on. `batches`: how many were carried over after it."""
+
+    began: float
+    ended: float | None
+    duration_s: float
+    cause: str | None
+    batches: int
+
+
+class VaultSection(msgspec.Struct, kw_only=True):
+    """`confirmed_s`: since PostgreSQL last confirmed this node's leases; `grace_left_s` None: unlimited.
+    `lag_s`: the age of the oldest write that PostgreSQL does not have. `leases`: companies by lease (held, unclaimed,
+    fenced). `outages`: the last ten, the newest last; those of 24 hours are summed up beside them."""
+
+    state: str
+    since_s: float
+    outage_s: float | None
+    cause: str | None
+    next_step: str | None
+    confirmed_s: float | None
+    grace_s: float | None
+    grace_left_s: float | None
+    durability: str
+    journal_batches: int
+    journal_bytes: int
+    lag_s: float
+    replica_companies: int
+    replica_bytes: int
+    replica_age_s: float | None
+    writable: bool
+    quarantine: int
+    leases: dict[str, int]
+    stuck: list[str]
+    outages: list[Outage]
+    outages_24h: int
+    outage_s_24h: float
+
+
+class SessionRow(msgspec.Struct, kw_only=True):
+    """A session that does not stand as it should."""
+
+    company: str
+    state: str
+    verdict: str
+    since_s: float
+    last_frame_age_s: float | None
+    last_message_age_s: float | None
+    failures: int
+    reason: str | None
+    next_step: str | None
+
+
+class SessionsSection(msgspec.Struct, kw_only=True):
+    """Counts of all sessions; `verdicts` judges by traffic (ok, quiet, down, stopped, pairing). Counters count
+    from the service's start. `waiting`: messages not yet handed to WhatsApp. `troubled`: at most 50."""
+
+    total: int
+    wanted: int
+    states: dict[str, int]
+    verdicts: dict[str, int]
+    reconnects: int
+    undecryptable: int
+    retry_receipts_sent: int
+    retry_receipts_received: int
+    messages_sent: int
+    messages_received: int
+    waiting: int
+    hosts: int
+    hosts_ready: int
+    host_restarts: int
+    troubled: list[SessionRow] = []
+
+
+class BackupSection(msgspec.Struct, kw_only=True):
+    """`state`: none, ok, old or unreadable. Sizes and ages are those of the newest file in `root`."""
+
+    state: str
+    root: str
+    newest_at: float | None = None
+    newest_age_s: float | None = None
+    newest_bytes: int | None = None
+    count: int = 0
+    proven_at: float | None = None
+    error: str | None = None
+
+
+class Disk(msgspec.Struct, kw_only=True):
+    what: str
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
+class MachineSection(msgspec.Struct, kw_only=True):
+    """`cpu_share`: of one core, over the last minute. `fds_limit`: what this process may have open."""
+
+    disks: list[Disk]
+    rss_bytes: int
+    hosts_rss_bytes: int
+    memory_available_bytes: int
+    cpu_share: float | None
+    fds: int
+    fds_limit: int
+    event_loop_delay_ms: float | None = None
+
+
+class OpenAlert(msgspec.Struct, kw_only=True):
+    """An alert whose trouble goes on. `count`: how often it was reported since `since`."""
+
+    name: str
+    level: str
+    message: str
+    since: float
+    count: int
+    company: str | None = None
+    next_step: str | None = None
+
+
+class ChannelState(msgspec.Struct, kw_only=True):
+    """`waiting`: what is still to be delivered. `error`: why the last attempt failed, None after a success."""
+
+    name: str
+    waiting: int
+    delivered: int
+    delivered_at: float | None = None
+    error: str | None = None
+
+
+class AlertSection(msgspec.Struct, kw_only=True):
+    open: list[OpenAlert]
+    channels: list[ChannelState]
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """The whole. `measured_by`: "service", or "command" where none answered. A section is None where it could not be
+    measured; `findings` says why."""
+
+    schema: str = SCHEMA
+    verdict: Verdict
+    measured_by: Literal["service", "command"]
+    at: float
+    findings: list[Finding]
+    service: ServiceSection | None = None
+    database: DatabaseSection | None = None
+    pool: PoolSection | None = None
+    queries: QuerySection | None = None
+    keys: KeySection | None = None
+    vault: VaultSection | None = None
+    sessions: SessionsSection | None = None
+    backups: BackupSection | None = None
+    machine: MachineSection | None = None
+    alerts: AlertSection | None = None
+
+
+def as_wire(health: Health) -> dict[str, Any]:
+    """JSON-able."""
+    wire: dict[str, Any] = msgspec.to_builtins(health)
+    return wire
+
+
+def from_wire(wire: Any) -> Health:
+    """Raises `msgspec.ValidationError` where it is no such document; fields that are not known are passed over."""
+    return msgspec.convert(wire, Health)
