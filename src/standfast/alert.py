@@ -13,7 +13,9 @@ from typing import Any, Literal, Protocol
 import structlog
 
 Level = Literal["info", "warning", "error", "critical"]
-_GROUPS = frozenset({"component", "operation", "fallback"})  # tags that are the same for all of a kind
+_GROUPS = frozenset(
+    {"component", "section", "operation", "fallback"}
+)  # tags that are the same for all of a kind
 _log = structlog.get_logger("standfast.alert")
 
 

@@ -37,6 +37,7 @@ from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
+from standfast.service.monitoring import Monitoring
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
@@ -109,6 +110,7 @@ class Service:
         self.webhooks: Webhooks
         self.messenger: Messenger
         self.http: HttpDoor | None = None
+        self.monitoring: Monitoring
         self._own: OwnDatabase
         self._schema: SchemaKeeper
         self._board: Board
@@ -289,12 +291,14 @@ class Service:
         )
         self.gateway.serve_hosts(self.hosts)
         consuming = Consuming(self.mailbox.consumers)
+        self.monitoring = Monitoring(self.vault.options.node_name, watches=settings.auto_start_monitoring)
         rooms = (
             operators,
             Readers(self.messenger),
             Chatting(self.messenger),
             Hooking(self.webhooks),
             consuming,
+            self.monitoring,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
