@@ -24,8 +24,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     still goes on), "digest" (a sum of alerts or of notes that were not told one by one) and "test".
     `level`: how bad it is now; that of a resolved one is "info". `former_level`: before it got worse, or how bad it was
     before it was resolved. `since`: when the trouble began. `count`: reports that this note stands for, since the last
-    note about the same. `duration_s`: how long it went on, once resolved. `subject` is as `Alert.subject`, `company` its
-    company where it concerns one. `id` (32 hex digits) stays the same when a delivery is tried again.
+    note about the same. `duration_s`: how long it went on, once resolved. `subject` is as `Alert.subject`, `company`
+    its company where it concerns one. `id` (32 hex digits) stays the same when a delivery is tried again.
     """
 
     id: str
