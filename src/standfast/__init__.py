@@ -6,7 +6,6 @@ The Python API: `async with standfast.connect() as sf: await sf.send("company", 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from standfast.sessions.events import Event, Message
     from standfast.settings import Settings, load_settings
 
-__version__ = version("standfast")
+__version__ = "0.1.0"
 __all__ = [
     "Client",
     "Event",

@@ -7,13 +7,14 @@ a command as Ctrl-C does, after it has returned its resources.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from standfast.logs import configure_logging
-from standfast.settings import Settings, load_settings
+if TYPE_CHECKING:
+    from standfast.settings import Settings
 
 T = TypeVar("T")
 
@@ -24,9 +25,20 @@ class Terminated(Exception):
 
 def current_settings() -> Settings:
     """The settings in force; logging is set up by them. Raises `SettingsError`."""
+    from standfast.logs import configure_logging
+    from standfast.settings import load_settings
+
     settings = load_settings()
     configure_logging(settings.log_level)
     return settings
+
+
+def configure_early() -> None:
+    """Logging until the settings are known: by STANDFAST_LOG of the environment."""
+    from standfast.logs import LEVELS, configure_logging
+
+    level = os.environ.get("STANDFAST_LOG", "")
+    configure_logging(level if level in LEVELS else "info")
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,6 @@ import contextvars
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,26 +18,11 @@ import typer
 from typer.exceptions import TyperException
 
 from standfast import __version__
-from standfast.cli import (
-    config,
-    database,
-    mcp,
-    messages,
-    pairing,
-    quarantine,
-    service,
-    sessions,
-    simulator,
-    tokens,
-    transfer,
-    webhooks,
-)
+from standfast.cli.commands import LazyGroup
 from standfast.cli.context import Terminated
 from standfast.cli.output import ReaderGone, console, print_error
 from standfast.errors import StandfastError, UsageError
-from standfast.logs import LEVELS, configure_logging
-from standfast.redaction import redact_text
-from standfast.settings import COMMAND_LINE
+from standfast.settings.places import COMMAND_LINE
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -52,24 +36,9 @@ class Unexpected(StandfastError):
     default_next_step = "Run it again with STANDFAST_LOG=debug and report what it prints."
 
 
-# Each module has `register(app)`; the order is that of `standfast --help`.
-COMMAND_MODULES = (
-    service,
-    sessions,
-    pairing,
-    messages,
-    mcp,
-    database,
-    transfer,
-    quarantine,
-    webhooks,
-    tokens,
-    config,
-    simulator,
-)
-
 app = typer.Typer(
     name="standfast",
+    cls=LazyGroup,
     help="Keeps WhatsApp (Baileys) sessions standing when PostgreSQL falls.",
     epilog="Exit codes: docs/exit-codes.md. Settings: .env.example and 'standfast config'.",
     pretty_exceptions_enable=False,
@@ -94,10 +63,6 @@ def _standfast(
         raise typer.Exit(UsageError.exit_code)
 
 
-for module in COMMAND_MODULES:
-    module.register(app)
-
-
 def run() -> None:
     """Entry point of the console script."""
     sys.exit(main(sys.argv[1:]))
@@ -110,8 +75,6 @@ def main(args: Sequence[str]) -> int:
 
 def _main(args: list[str]) -> int:
     as_json = "--json" in args
-    # Before the settings are known, so that no library's first record goes to stdout.
-    configure_logging(os.environ["STANDFAST_LOG"] if _log_level_is_known() else "info")
     try:
         code = app(args=args, prog_name="standfast", standalone_mode=False)
         sys.stdout.flush()
@@ -133,6 +96,10 @@ def _main(args: list[str]) -> int:
 def _failed(error: Exception, *, as_json: bool) -> int:
     known = _known(error)
     if _is_debugging():
+        import traceback
+
+        from standfast.redaction import redact_text
+
         sys.stderr.write(redact_text("".join(traceback.format_exception(error))))
     print_error(known, as_json=as_json)
     return known.exit_code
@@ -149,10 +116,6 @@ def _known(error: BaseException) -> StandfastError:
         carried = [_known(inner) for inner in error.exceptions]
         return next((one for one in carried if not isinstance(one, Unexpected)), carried[0])
     return Unexpected(f"unexpected failure ({type(error).__name__})")
-
-
-def _log_level_is_known() -> bool:
-    return os.environ.get("STANDFAST_LOG") in LEVELS
 
 
 def _is_debugging() -> bool:

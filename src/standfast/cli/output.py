@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 
@@ -33,6 +32,8 @@ def console() -> Console:
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
     """One JSON document on stdout, at once; on one line where more may follow."""
+    import orjson
+
     option = orjson.OPT_APPEND_NEWLINE | (0 if one_line else orjson.OPT_INDENT_2)
     try:
         sys.stdout.write(orjson.dumps(document, option=option).decode())

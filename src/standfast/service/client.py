@@ -34,7 +34,7 @@ from standfast.service.streams import (
     message_of,
 )
 from standfast.sessions.events import Message
-from standfast.settings import load_settings
+from standfast.settings import state_directory
 
 SEND_WAIT_S = 30.0
 DOWNLOAD_TIMEOUT_S = 300.0
@@ -281,7 +281,7 @@ class Client:
 async def connect(socket: Path | str | None = None) -> AsyncIterator[Client]:
     """A client of the service that listens at `socket` (default: the gateway of the configured state
     directory). Raises `ServiceUnavailable` within 5 s where none answers."""
-    client = Client(Path(socket) if socket else load_settings().state_dir / "gateway.sock")
+    client = Client(Path(socket) if socket else state_directory() / "gateway.sock")
     await client.open()
     try:
         yield client

@@ -7,17 +7,17 @@ request made here ends: with an answer, an error, its deadline, or the connectio
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import msgspec
-import structlog
 
 from standfast.errors import ProtocolError, ServiceUnavailable, StandfastError, from_wire
 
 PROTOCOL_VERSION = 1
 _MAX_ID = 2**53 - 1
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
             frame = _encode({"id": request_id, "error": error.as_wire()})
         except Exception as error:
             # A defect of ours must not leave the client waiting; its text may hold values, so it stays here.
-            log.exception("request failed unexpectedly", method=method)
+            log.exception("request %s failed unexpectedly", method)
             wire = StandfastError(f"{method} failed: {type(error).__name__}").as_wire()
             frame = _encode({"id": request_id, "error": wire})
         self._write(frame)
@@ -170,14 +170,14 @@ class Connection(asyncio.Protocol):
         if frame.error is not msgspec.UNSET:
             error = from_wire(frame.error)
             if answer is None:
-                log.warning("the peer reported an error", code=error.code, message=error.message)
+                log.warning("the peer reported an error: %s: %s", error.code, error.message)
             elif not answer.done():
                 answer.set_exception(error)
         elif answer is not None and not answer.done():
             answer.set_result(msgspec.Raw(b"null") if frame.result is msgspec.UNSET else frame.result)
 
     def _fail(self, message: str) -> None:
-        log.warning("connection cut off", role=self.role, reason=message)
+        log.warning("connection of role %s cut off: %s", self.role, message)
         self._write(_encode({"id": None, "error": ProtocolError(message).as_wire()}))
         self._buffer.clear()
         self._scanned = 0
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(frame + b"\n")
         if self._transport.get_write_buffer_size() > self.limits.unread_bytes:
-            log.warning("connection cut off", role=self.role, reason="the peer does not read its answers")
+            log.warning("connection of role %s cut off: the peer does not read its answers", self.role)
             self._transport.abort()
 
     def notify(self, method: str, params: Any) -> None:

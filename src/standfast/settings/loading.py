@@ -6,21 +6,18 @@ Invariant: a bad value is reported with its name, its source and its fault; a se
 from __future__ import annotations
 
 import difflib
-import io
 import os
 from collections.abc import Mapping
-from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from dotenv.parser import parse_stream
 from pydantic import ValidationError
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from standfast.errors import SettingsError
 from standfast.redaction import is_secret_name
 from standfast.settings.model import Settings, Source, name_of
+from standfast.settings.places import COMMAND_LINE, DOTENV, read_dotenv
 
 _OURS = ("STANDFAST_", "POSTGRES_")
 _INTERNAL = frozenset({"STANDFAST_HOST_TOKEN"})  # given by the service to its Node host
@@ -29,16 +26,12 @@ _NEVER_SHOWN = frozenset(
 )
 
 
-COMMAND_LINE: ContextVar[Mapping[str, Any]] = ContextVar("COMMAND_LINE", default=MappingProxyType({}))
-"""What this invocation's options set, by environment name; None is not set."""
-
-
 def load_settings(*, dotenv: Path | None = None) -> Settings:
     """The settings in force. `dotenv` is `.env` of the working directory unless named. Raises `SettingsError`
     naming every bad value."""
-    dotenv = Path(".env") if dotenv is None else dotenv
+    dotenv = DOTENV if dotenv is None else dotenv
     layers: list[tuple[Source, Mapping[str, Any]]] = [
-        (".env", _read_dotenv(dotenv)),
+        (".env", read_dotenv(dotenv)),
         ("environment", EnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=True)()),
         ("command line", {name: value for name, value in COMMAND_LINE.get().items() if value is not None}),
     ]
@@ -53,26 +46,6 @@ def load_settings(*, dotenv: Path | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError("; ".join(_problem(item, values, sources) for item in error.errors())) from None
     return settings.with_sources(sources, tuple(_remarks(names, layers[0][1])))
-
-
-def _read_dotenv(path: Path) -> Mapping[str, str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path} cannot be read: {type(error).__name__}",
-            next_step="Make it a UTF-8 text file that this account may read, or remove it.",
-        ) from None
-    for line in parse_stream(io.StringIO(text)):
-        if line.error:
-            raise SettingsError(
-                f"line {line.original.line} of {path} is not NAME=value",
-                next_step="Correct the line; see .env.example.",
-            )
-    source = DotEnvSettingsSource(Settings, env_file=path, env_file_encoding="utf-8", case_sensitive=True)
-    return {name: value for name, value in source.env_vars.items() if value}
 
 
 def _problem(item: Any, values: Mapping[str, Any], sources: Mapping[str, Source]) -> str:

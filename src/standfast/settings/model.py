@@ -6,7 +6,6 @@ its `repr` nor its views show a secret.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,18 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from standfast.redaction import MASK, mask_dsn, mask_phone
 from standfast.settings.limits import check_limits
+from standfast.settings.places import absolute, default_state_dir
 from standfast.settings.server import check_connection_string, libpq_names_a_server, libpq_parameters
 
 Source = Literal["default", "environment", ".env", "command line"]
-
-
-def _default_state_dir() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "standfast"
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
 
 
 def _dsn(value: SecretStr | None) -> SecretStr | None:
@@ -50,7 +41,7 @@ _SERVER_FIELDS = (
 _CONNECTION_STRINGS = ("database_url", "postgres_connection_string", "sentry_dsn")
 AlertLevel = Literal["info", "warning", "error", "critical"]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 ConnectionString = Annotated[SecretStr | None, AfterValidator(_dsn)]
 
 
@@ -110,7 +101,7 @@ class Settings(BaseSettings):
     whatsapp_phone_number: SecretStr | None = Field(None, alias="WHATSAPP_PHONE_NUMBER")
     pairing_fallback: bool = Field(True, alias="STANDFAST_PAIRING_FALLBACK")
     default_region: str | None = Field(None, alias="STANDFAST_DEFAULT_REGION")
-    state_dir: AbsolutePath = Field(default_factory=_default_state_dir, alias="STANDFAST_STATE_DIR")
+    state_dir: AbsolutePath = Field(default_factory=default_state_dir, alias="STANDFAST_STATE_DIR")
     bridge_dir: AbsolutePath | None = Field(None, alias="STANDFAST_BRIDGE_DIR")
     node_binary: str | None = Field(None, alias="NODE_BINARY")
     deaf_after_s: float = Field(90.0, alias="STANDFAST_DEAF_AFTER_S", ge=1, le=3_600)

@@ -1,0 +1,118 @@
+"""Which command is in which module, and the group that imports only the module of the command that was named.
+
+Invariant: whatever the command line names, no other command's module is imported; `--help` and completion need none.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from standfast.cli.context import configure_early
+
+
+class Listed(NamedTuple):
+    """A command or a group of commands. `module` has `register(app)`; `help` is the first sentence of its help."""
+
+    name: str
+    module: str
+    help: str
+
+
+# The order is that of `standfast --help`.
+COMMANDS = (
+    Listed("up", "service", "Run the service: database, gateway, Node host and every wanted session."),
+    Listed("status", "service", "Show the running service, its database and its sessions."),
+    Listed("sessions", "sessions", "List every session with its state."),
+    Listed("start", "sessions", "Start a paired company's session."),
+    Listed("stop", "sessions", "End a session; it is not started again by itself."),
+    Listed("restart", "sessions", "End a session and start it anew."),
+    Listed(
+        "logout", "sessions", "Unlink the company's device at WhatsApp; it must be paired anew afterwards."
+    ),
+    Listed(
+        "pair",
+        "pairing",
+        "Pair a company: shows the QR (or, with --phone, the pairing code) and waits until it is connected.",
+    ),
+    Listed("send", "messages", "Send a message: a text, or a file."),
+    Listed("react", "messages", "React to a message with an emoji."),
+    Listed("read", "messages", "Mark messages of a chat as read."),
+    Listed("download", "messages", "Download a received message's file."),
+    Listed("messages", "messages", "Show the latest messages, received and sent, oldest first."),
+    Listed("groups", "messages", "List the groups that a company is in."),
+    Listed("mcp", "mcp", "Serve an MCP client over stdin and stdout; the client starts it, see docs/mcp.md."),
+    Listed(
+        "migrate",
+        "database",
+        "Bring the database to this version's schema; it only adds, and adopts tables that a Node bot filled.",
+    ),
+    Listed("stats", "database", "Count what PostgreSQL holds: records, keys by type and age, sizes."),
+    Listed(
+        "export",
+        "transfer",
+        "Write a company's auth state as a folder that Baileys' useMultiFileAuthState reads.",
+    ),
+    Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
+    Listed("config", "config", "Show every setting with its source; secrets are masked."),
+    Listed(
+        "simulator",
+        "simulator",
+        "Run the WhatsApp simulator until Ctrl-C; real Baileys clients pair with it and log in.",
+    ),
+    Listed(
+        "quarantine",
+        "quarantine",
+        "Writes that were overtaken by another owner of their company: list, show, apply, discard.",
+    ),
+    Listed(
+        "webhooks",
+        "webhooks",
+        "Programs that are told of events by HTTP: add, list, show, pause, replay …",
+    ),
+    Listed("consumers", "webhooks", "Programs that go on with messages where they were: list, remove."),
+    Listed("tokens", "tokens", "Bearer tokens of the HTTP API: create, list, revoke."),
+)
+_MODULES = {listed.name: listed.module for listed in COMMANDS}
+
+
+class LazyGroup(TyperGroup):
+    """Holds each command as its name and help until it is run or completed."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for listed in COMMANDS:
+            self.commands[listed.name] = TyperCommand(
+                listed.name, help=listed.help, rich_markup_mode=None, add_help_option=False
+            )
+        self._waiting = dict(_MODULES)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `TyperGroup`."""
+        if args[0] in self._waiting:
+            self._load(self._waiting[args[0]])
+        return super().resolve_command(ctx, args)
+
+    def _load(self, module: str) -> None:
+        for name, command in commands_of(module).items():
+            self.commands[name] = command
+            self._waiting.pop(name, None)
+        if "structlog" in sys.modules:
+            # Before the settings are known, so that no library's first record goes to stdout.
+            configure_early()
+
+
+def commands_of(module: str) -> dict[str, Any]:
+    """The commands that a module of this package has, by name."""
+    app = typer.Typer(rich_markup_mode=None, callback=_nothing)
+    import_module(f"standfast.cli.{module}").register(app)
+    group = typer.main.get_group(app)
+    return dict(group.commands)
+
+
+def _nothing() -> None:
+    """A group with a callback stays one, also with a single command."""
