@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from standfast.api import chats, events, files, groups, health, legacy, messages, problems, sessions
+from standfast.api import chats, events, files, groups, health, legacy, messages, metrics, problems, sessions
 from standfast.api.answers import encode
 from standfast.api.edge import UNNAMED, Edge
 from standfast.api.page import page_of
@@ -31,7 +31,7 @@ _DESCRIPTION = (
     "`code`, `next_step` and `retryable`. A message that was accepted is on disk and is sent once, in order for its "
     "chat."
 )
-RESOURCES = (health, sessions, messages, chats, groups, files, events, legacy)
+RESOURCES = (health, metrics, sessions, messages, chats, groups, files, events, legacy)
 _OF_HTTP = {404: "not_found", 405: "method_not_allowed", 400: "malformed", 413: "too_large"}
 
 

@@ -1,7 +1,7 @@
 """`Guard`: who may ask: bearer tokens, and what browsers must not do for a page that they show.
 
 Invariant: without any token the API answers only on loopback addresses, and only to requests that name one of them;
-once a token was made, each request needs one, but for those that `PUBLIC` names.
+once a token was made, each request needs one, but for those that `PUBLIC` names, or the operator.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -74,7 +74,15 @@ ANYBODY = Caller()
 class Guard:
     """`host` is the address that the service listens at."""
 
-    def __init__(self, tokens: TokenFile, host: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tokens: TokenFile,
+        host: str,
+        clock: Callable[[], float] = time.monotonic,
+        public: Collection[str] = (),
+    ) -> None:
+        """`public`: paths that the operator opened to everybody."""
+        self.public = PUBLIC.union(public)
         self._tokens = tokens
         self._host = host
         self._clock = clock
@@ -91,7 +99,7 @@ class Guard:
     def admit(self, asked: Asked) -> Caller:
         """Who asks. Raises `Unauthorized`, `Forbidden`, `TooManyRequests`, `HttpProblem`, `StateDirectoryError`."""
         self._check_origin(asked)
-        if asked.path in PUBLIC:
+        if asked.path in self.public:
             return ANYBODY
         if not self._tokens.exists():
             self._check_open(asked)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from standfast.api.guard import Guard
+from standfast.health.metrics import Metrics
 from standfast.messaging.events import EventLog
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.outgoing import Outgoing
@@ -24,7 +25,7 @@ PairingOf = Callable[[Literal["qr", "code"], str | None, bool | None], Pairing]
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`status` is the operator's picture, `missing` what keeps the service from taking work, `pairing_of` checks a
-    wish to pair; `closing` is set when the service ends."""
+    wish to pair; `metrics` is None where none are served; `closing` is set when the service ends."""
 
     pool: SessionPool
     messenger: Messenger
@@ -33,6 +34,7 @@ class Parts:
     missing: Callable[[], list[str]]
     pairing_of: PairingOf
     guard: Guard
+    metrics: Metrics | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def settled(self, message: Outgoing, wait_s: float) -> Outgoing:

@@ -1,6 +1,6 @@
 """`Routes`: how a resource's operations are registered: handler, scope, and their part of the description of the API.
 
-Invariant: an operation without a scope is public, and there is none but those that `guard.PUBLIC` names.
+Invariant: an operation without a scope is public, and there is none but those that `Guard.public` names.
 """
 
 from __future__ import annotations
@@ -110,8 +110,19 @@ class Routes:
         example: Any = None,
         body_is_optional: bool = False,
         binary_body: str | None = None,
+        also_head: bool = False,
     ) -> None:
         """The handler's docstring is the operation's description."""
+        needs = [Depends(_check(scope))] if scope else []
+        if also_head:
+            self.app.add_api_route(
+                path,
+                handler,
+                methods=["HEAD"],
+                include_in_schema=False,
+                response_model=None,
+                dependencies=needs,
+            )
         self.app.add_api_route(
             path,
             handler,
@@ -122,7 +133,7 @@ class Routes:
             response_class=Response,
             status_code=next(iter(answers)),
             operation_id=handler.__name__,
-            dependencies=[Depends(_check(scope))] if scope else [],
+            dependencies=needs,
         )
         self.operations.append(
             Operation(method, path, scope, answers, problems, body, example, body_is_optional, binary_body)

@@ -6,16 +6,20 @@ answered before there is something to answer with.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from standfast.api.app import make_app
 from standfast.api.guard import Guard
+from standfast.api.metrics import PATH as METRICS_PATH
 from standfast.api.parts import Parts
 from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
 from standfast.errors import StandfastError
+from standfast.health.document import Health
+from standfast.health.metrics import Metrics, StatementHistogram
+from standfast.health.thresholds import thresholds_of
 from standfast.messaging.messenger import Messenger
 from standfast.service.operators import pairing_of
 from standfast.sessions.hosts import Hosts
@@ -30,7 +34,8 @@ class HttpDoor:
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self._settings = settings
-        self._guard = Guard(TokenFile(directory), settings.http_host)
+        public = (METRICS_PATH,) if settings.metrics == "open" else ()
+        self._guard = Guard(TokenFile(directory), settings.http_host, public=public)
         # The simulator's service is for trying out: any address is as good, the one shown counts.
         self._server = HttpServer(settings.http_host, settings.http_port, any_port=settings.is_simulated)
 
@@ -51,8 +56,10 @@ class HttpDoor:
         status: Callable[[], Awaitable[dict[str, Any]]],
         vault: Vault,
         hosts: Hosts,
+        health: Callable[[], Awaitable[Health]] | None = None,
+        statements: Callable[[], Iterable[StatementHistogram]] = tuple,
     ) -> None:
-        """Answer from these."""
+        """Answer from these; without `health` there are no metrics."""
 
         def missing() -> list[str]:
             found = [] if any(member.engine.is_ready for member in hosts.members) else ["host"]
@@ -63,7 +70,14 @@ class HttpDoor:
             return found
 
         log = messenger.mailbox.log
-        parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard)
+        metrics = None
+        if health is not None and self._settings.metrics != "off":
+
+            def wires() -> list[dict[str, Any]]:
+                return [session.as_wire() for session in pool.sessions()]
+
+            metrics = Metrics(health, wires, statements, thresholds_of(self._settings))
+        parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard, metrics)
         await self._server.start(make_app(parts), parts.closing)
 
     async def stop(self) -> None:

@@ -1,0 +1,168 @@
+"""Metrics of the service itself, of PostgreSQL as it sees it, of the machine and of alerts.
+
+Invariant: pure: what is shown is what the document says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol, get_args
+
+from standfast.health.document import (
+    AlertSection,
+    DatabaseSection,
+    Health,
+    MachineSection,
+    PoolSection,
+    QuerySection,
+    Verdict,
+)
+from standfast.health.metrics.families import Families
+
+LEVELS = ("info", "warning", "error", "critical")
+
+
+class StatementHistogram(Protocol):
+    """Durations of one statement since the start. `cumulative` has one count more than `bounds_s`: that of all."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bounds_s(self) -> Sequence[float]: ...
+    @property
+    def cumulative(self) -> Sequence[int]: ...
+    @property
+    def sum_s(self) -> float: ...
+    @property
+    def failed(self) -> int: ...
+
+
+def add_service(out: Families, health: Health) -> None:
+    service = health.service
+    if service is not None:
+        facts = {"version": service.version, "python": service.python, "node": service.node}
+        out.info("build", "Version of Standfast and Python, and how this node is called.", facts)
+        out.gauge("monitoring", "Whether health is watched and alerts are raised.", service.monitoring)
+    out.gauge("health_timestamp_seconds", "When the health shown here was measured.", health.at)
+
+
+def add_verdict(out: Families, health: Health) -> None:
+    out.states(
+        "health_verdict", "The verdict of 'standfast health'.", "verdict", get_args(Verdict), health.verdict
+    )
+    found = Counter((one.code, one.section, one.level) for one in health.findings)
+    out.gauges(
+        "health_findings",
+        "What 'standfast health' finds, by code.",
+        ["code", "section", "level"],
+        found.items(),
+    )
+
+
+def add_database(out: Families, database: DatabaseSection | None) -> None:
+    if database is None:
+        return
+    if database.state != "unknown":
+        is_up = database.state == "online"
+        out.gauge("database_up", "Whether PostgreSQL answers; absent where that is not known.", is_up)
+    latency_s = None if database.latency_ms is None else database.latency_ms / 1000
+    out.gauge("database_latency_seconds", "Round trip of the last look at PostgreSQL.", latency_s)
+    out.gauge(
+        "database_clock_offset_seconds",
+        "PostgreSQL's clock less this machine's.",
+        database.clock_offset_s,
+    )
+
+
+def add_pool(out: Families, pool: PoolSection | None) -> None:
+    if pool is None:
+        return
+    out.gauge("pool_max_connections", "POSTGRES_MAX_CONNECTIONS.", pool.max_size)
+    connections = {"idle": pool.idle, "active": pool.active}
+    out.counts("pool_connections", "Connections of the pool, by what they do.", "state", connections)
+    out.gauge("pool_waiting", "Calls that wait for a connection.", pool.waiting)
+    out.gauge("pool_usage_ratio", "Share of the pool that is in use.", pool.usage)
+    out.gauge("pool_usage_peak_ratio", "Largest share in use within the last hour.", pool.peak_usage)
+    out.gauge("pool_waiting_peak", "Most calls that waited at once within the last hour.", pool.peak_waiting)
+    out.gauge("pool_usage_threshold_ratio", "DB_POOL_USAGE_THRESHOLD.", pool.threshold)
+    out.counter("pool_timeouts", "Calls that got no connection in time.", pool.timeouts)
+
+
+def add_queries(
+    out: Families, queries: QuerySection | None, statements: Iterable[StatementHistogram]
+) -> None:
+    if queries is not None:
+        _add_recent(out, queries)
+    durations = out.histogram(
+        "query_duration_seconds", "Time that statements took, retries included.", "statement"
+    )
+    failures: list[tuple[tuple[str], float]] = []
+    for one in statements:
+        bounds = [*map(str, one.bounds_s), "+Inf"]
+        buckets = list(zip(bounds, map(float, one.cumulative), strict=True))
+        durations.add_metric([one.name], buckets, one.sum_s)
+        failures.append(((one.name,), one.failed))
+    out.counters("statement_failures", "Statements that failed, by name.", ["statement"], failures)
+
+
+def _add_recent(out: Families, queries: QuerySection) -> None:
+    out.counter("queries", "Statements that ended, well or not.", queries.total)
+    out.counter("queries_failed", "Statements that failed, retries and all.", queries.failed_total)
+    out.counter("query_retries", "Attempts beyond the first of a statement.", queries.retries_total)
+    quantiles = {"0.5": queries.p50_ms, "0.95": queries.p95_ms, "0.99": queries.p99_ms, "1": queries.max_ms}
+    out.gauges(
+        "query_recent_seconds",
+        "Percentiles of the last statements (at most 1,000).",
+        ["quantile"],
+        (((quantile,), None if ms is None else ms / 1000) for quantile, ms in quantiles.items()),
+    )
+    out.gauge(
+        "query_recent_success_ratio",
+        "Share of the last statements (at most 1,000) that succeeded.",
+        queries.success_rate,
+    )
+    out.gauge(
+        "queries_slow_recent", "Statements of the last 5 minutes above the threshold.", queries.slow_5min
+    )
+    out.gauge(
+        "query_slow_threshold_seconds",
+        "DB_QUERY_LATENCY_THRESHOLD_MS, in seconds.",
+        queries.threshold_ms / 1000,
+    )
+
+
+def add_machine(out: Families, machine: MachineSection | None) -> None:
+    if machine is None:
+        return
+    free = [((disk.what,), disk.free_bytes) for disk in machine.disks]
+    size = [((disk.what,), disk.total_bytes) for disk in machine.disks]
+    out.gauges("disk_free_bytes", "Free space where this is kept.", ["what"], free)
+    out.gauges("disk_size_bytes", "Size of the file system where this is kept.", ["what"], size)
+    out.gauge("hosts_resident_memory_bytes", "Memory of all Node hosts.", machine.hosts_rss_bytes)
+    out.gauge(
+        "memory_available_bytes", "Memory that programs may still have.", machine.memory_available_bytes
+    )
+    out.gauge("cpu_usage_ratio", "Share of one core over the last minute.", machine.cpu_share)
+    delay_s = None if machine.event_loop_delay_ms is None else machine.event_loop_delay_ms / 1000
+    out.gauge("event_loop_delay_seconds", "How late the service's event loop is.", delay_s)
+
+
+def add_alerts(out: Families, alerts: AlertSection | None) -> None:
+    if alerts is None:
+        return
+    standing = Counter((one.name, one.level) for one in alerts.open)
+    levels = Counter(dict.fromkeys(LEVELS, 0))
+    levels.update(one.level for one in alerts.open)
+    out.counts("alerts_open", "Alerts whose trouble goes on, by level.", "level", levels)
+    out.gauges("alert_open", "Alerts whose trouble goes on, by name.", ["name", "level"], standing.items())
+    out.gauges(
+        "alert_channel_up",
+        "Whether the last attempt to deliver through this channel succeeded.",
+        ["channel"],
+        (((one.name,), one.error is None) for one in alerts.channels),
+    )
+    waiting = (((one.name,), one.waiting) for one in alerts.channels)
+    out.gauges("alert_channel_waiting", "What is still to be delivered.", ["channel"], waiting)
+    delivered = (((one.name,), one.delivered) for one in alerts.channels)
+    out.counters("alert_channel_delivered", "What was delivered.", ["channel"], delivered)
