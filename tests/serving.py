@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from standfast.api.guard import Guard
 from standfast.api.parts import Parts
 from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
+from standfast.health.metrics import Metrics
 from standfast.service.operators import pairing_of
 from tests.messaging import Post
 
@@ -55,7 +56,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Served]:
+async def serving(
+    directory: Path, metrics: Metrics | None = None, public: Sequence[str] = ()
+) -> AsyncIterator[Served]:
     """acme's session is open."""
     post = Post(directory / "messages")
     await post.start()
@@ -73,7 +76,8 @@ async def serving(directory: Path) -> AsyncIterator[Served]:
         status,
         lambda: missing,
         lambda by, phone, fallback: pairing_of(by, phone, None, fallback=bool(fallback)),
-        Guard(tokens, "127.0.0.1"),
+        Guard(tokens, "127.0.0.1", public=public),
+        metrics,
     )
     server = HttpServer("127.0.0.1", 0)
     server.bind()

@@ -56,7 +56,7 @@ class HttpDoor:
         status: Callable[[], Awaitable[dict[str, Any]]],
         vault: Vault,
         hosts: Hosts,
-        health: Callable[[], Awaitable[Health]] | None = None,
+        health: Callable[[], Health] | None = None,
         statements: Callable[[], Iterable[StatementHistogram]] = tuple,
     ) -> None:
         """Answer from these; without `health` there are no metrics."""

@@ -179,7 +179,9 @@ class Service:
             self._stack.push_async_callback(self.pool.halt)
             self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.http is not None:
-                await self.http.start(self.pool, self.messenger, self.status, self.vault, self.hosts)
+                await self.http.start(
+                    self.pool, self.messenger, self.status, self.vault, self.hosts, self.monitoring.health
+                )
                 self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:
                 # The tables of a database that is there may just be being made.

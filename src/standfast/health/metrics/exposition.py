@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import ProcessCollector
@@ -37,7 +37,7 @@ class Metrics:
 
     def __init__(
         self,
-        health: Callable[[], Awaitable[Health]],
+        health: Callable[[], Health],
         session_wires: Callable[[], Sequence[Wire]],
         statements: Callable[[], Iterable[StatementHistogram]] = tuple,
         thresholds: Thresholds | None = None,
@@ -53,7 +53,7 @@ class Metrics:
         self, accept: str = "", accept_encoding: str = "", companies: Sequence[str] | None = None
     ) -> Scrape:
         """In the format that was asked for; of `companies` alone where they are given."""
-        health = await self._health()
+        health = self._health()
         families = self._all(health) if companies is None else self._part(health, set(companies))
         encode, content_type = choose_encoder(accept)
         compresses = gzip_accepted(accept_encoding)

@@ -110,12 +110,12 @@ def _add_recent(out: Families, queries: QuerySection) -> None:
     out.counter("queries", "Statements that ended, well or not.", queries.total)
     out.counter("queries_failed", "Statements that failed, retries and all.", queries.failed_total)
     out.counter("query_retries", "Attempts beyond the first of a statement.", queries.retries_total)
-    quantiles = {"0.5": queries.p50_ms, "0.95": queries.p95_ms, "0.99": queries.p99_ms, "1": queries.max_ms}
+    percentiles = {"50": queries.p50_ms, "95": queries.p95_ms, "99": queries.p99_ms, "100": queries.max_ms}
     out.gauges(
         "query_recent_seconds",
         "Percentiles of the last statements (at most 1,000).",
-        ["quantile"],
-        (((quantile,), None if ms is None else ms / 1000) for quantile, ms in quantiles.items()),
+        ["percentile"],
+        (((rank,), None if ms is None else ms / 1000) for rank, ms in percentiles.items()),
     )
     out.gauge(
         "query_recent_success_ratio",

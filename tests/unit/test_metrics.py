@@ -1,0 +1,181 @@
+"""Metrics of a made-up health document."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+
+from standfast.api.answers import SessionHealth
+from standfast.health.document import Health
+from standfast.health.metrics import Metrics, sessions
+from standfast.health.metrics.sessions import COMPANIES, COUNTERS, OTHER, Companies
+from standfast.sessions.session import State
+from tests.health_documents import durations, full_health, session_wires
+
+SECTIONS = (
+    "service",
+    "database",
+    "pool",
+    "queries",
+    "keys",
+    "vault",
+    "sessions",
+    "backups",
+    "machine",
+    "alerts",
+)
+Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+async def scraped(
+    health: Health, wires: list[dict[str, Any]], companies: Sequence[str] | None = None
+) -> Values:
+    """Every sample by its name and labels."""
+    metrics = Metrics(lambda: health, lambda: wires, durations)
+    scrape = await metrics.scrape(companies=companies)
+    return {(one.name, tuple(sorted(one.labels.items()))): one.value for one in samples(scrape.body)}
+
+
+def samples(body: bytes) -> list[Sample]:
+    return [sample for family in parse_text(body.decode()) for sample in family.samples]
+
+
+def companies_of(values: Values) -> set[str]:
+    return {value for _, labels in values for label, value in labels if label == "company"}
+
+
+async def test_every_section_is_shown() -> None:
+    """One figure of each, in base units; what is known of single companies stands under their label."""
+    values = await scraped(full_health(), session_wires(5))
+    for name, labels, value in (
+        ("standfast_build_info", {"node": "first", "python": "3.13.1", "version": "0.1.0"}, 1),
+        ("standfast_health_verdict", {"verdict": "warning"}, 1),
+        ("standfast_health_verdict", {"verdict": "healthy"}, 0),
+        ("standfast_health_findings", {"code": "session_down", "level": "warning", "section": "sessions"}, 2),
+        ("standfast_database_latency_seconds", {}, 0.00125),
+        ("standfast_pool_connections", {"state": "idle"}, 3),
+        ("standfast_query_recent_seconds", {"percentile": "99"}, 0.05),
+        ("standfast_query_duration_seconds_bucket", {"le": "+Inf", "statement": "auth.load"}, 4),
+        ("standfast_statement_failures_total", {"statement": "journal.push"}, 1),
+        ("standfast_keys", {"type": "session"}, 1_500),
+        ("standfast_company_keys_expired", {"company": "co-0000"}, 60),
+        ("standfast_vault_state", {"state": "online"}, 1),
+        ("standfast_vault_leases", {"lease": "unclaimed"}, 1),
+        ("standfast_sessions", {"state": "open"}, 3),
+        ("standfast_session_open", {"company": "co-0003"}, 0),
+        ("standfast_session_wanted", {"company": "co-0003"}, 1),
+        ("standfast_session_messages_total", {"company": "co-0001", "direction": "received"}, 20),
+        ("standfast_session_retry_receipts_total", {"company": "co-0001", "direction": "sent"}, 3),
+        ("standfast_backup_state", {"state": "ok"}, 1),
+        ("standfast_backup_proven_age_seconds", {}, 60),
+        ("standfast_disk_free_bytes", {"what": "state"}, 10**10),
+        ("standfast_alerts_open", {"level": "critical"}, 1),
+        ("standfast_alert_channel_up", {"channel": "telegram"}, 0),
+    ):
+        assert values[name, tuple(sorted(labels.items()))] == value, name
+    assert values["process_resident_memory_bytes", ()] > 0
+
+
+@pytest.mark.parametrize("missing", SECTIONS)
+async def test_a_section_that_is_not_known_is_left_out(missing: str) -> None:
+    """Nothing stands for it, least of all a nought; everything else stays."""
+    full = await scraped(full_health(), session_wires(1))
+    values = await scraped(full_health(**{missing: None}), session_wires(1))
+    assert values.keys() < full.keys()
+    assert len(values) > len(full) / 2
+
+
+async def test_openmetrics_where_it_is_asked_for() -> None:
+    """The strict parser of the format takes it."""
+    metrics = Metrics(full_health, lambda: session_wires(3), durations)
+    scrape = await metrics.scrape("application/openmetrics-text; version=1.0.0")
+    families = list(parse_openmetrics(scrape.body.decode()))  # type: ignore[no-untyped-call]
+    assert scrape.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert len({family.name for family in families}) == len(families) > 60
+
+
+async def test_labels_are_bounded() -> None:
+    """Of 1,000 sessions 200 have their label; the others are summed up, so that sums over all stay right."""
+    wires = session_wires(1_000)
+    values = await scraped(full_health(keys=None), wires)
+    assert len(companies_of(values)) == COMPANIES + 1
+
+    def total(name: str) -> float:
+        return sum(value for (one, _), value in values.items() if one == name)
+
+    assert total("standfast_session_messages_total") == 1_000 * 30
+    assert total("standfast_session_open") == 600
+    assert total("standfast_session_wanted") == 800
+    oldest = values["standfast_session_last_message_age_seconds", (("company", OTHER),)]
+    assert oldest == 999
+    assert len(values) < 4_000
+
+
+async def test_a_made_up_key_type_makes_no_label_of_its_own() -> None:
+    """The table may hold any text as a type: beyond thirty they are one."""
+    health = full_health()
+    assert health.keys is not None
+    health.keys.types = {f"type-{number}": number for number in range(1_000)}
+    values = await scraped(health, [])
+    shown = [value for (name, _), value in values.items() if name == "standfast_keys"]
+    assert (len(shown), sum(shown)) == (31, sum(range(1_000)))
+
+
+async def test_a_token_for_one_company_sees_nothing_of_others() -> None:
+    """Their names are nowhere, and no sum holds them."""
+    values = await scraped(full_health(), session_wires(1_000), ["co-0998", "co-none"])
+    assert companies_of(values) == {"co-0998"}
+    assert values["standfast_sessions", (("state", "open"),)] == 0
+    assert values["standfast_sessions", (("state", "closed"),)] == 1
+    assert ("standfast_database_up", ()) in values
+    shown = {name for name, _ in values}
+    assert not {name for name in shown if name.startswith(("standfast_alert", "standfast_keys"))}
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=6, unique_by=lambda one: one[0])
+    )
+)
+def test_no_counter_falls_because_another_company_goes(looks: list[list[tuple[int, int]]]) -> None:
+    """Whatever comes, goes and is made anew: what the others have counted together never falls."""
+    companies = Companies(limit=2)
+    counts: dict[int, int] = defaultdict(int)
+    last = 0.0
+    for look in looks:
+        for number, more in look:
+            counts[number] += more
+        wires = [{**session_wires(1)[0], "company": f"co-{number}"} for number, _ in look]
+        for wire, (number, _) in zip(wires, look, strict=True):
+            wire["messages_sent"] = counts[number]
+        figures = companies.figures(wires)["messages_sent"]
+        assert len(figures) <= 3
+        assert figures.get(OTHER, last) >= last
+        last = figures.get(OTHER, last)
+
+
+def test_the_words_are_those_of_the_rooms() -> None:
+    """A new state, verdict or counter of a session is not forgotten here."""
+    assert list(sessions.STATES) == [state.value for state in State]
+    assert set(sessions.VERDICTS) == set(get_args(get_type_hints(SessionHealth)["verdict"]))
+    assert set(COUNTERS) <= session_wires(1)[0].keys()
+
+
+async def test_every_metric_is_documented() -> None:
+    """docs/metrics.md names each, and none that does not exist."""
+    metrics = Metrics(full_health, lambda: session_wires(1), durations)
+    text = (await metrics.scrape()).body.decode()
+    shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE standfast_")}
+    page = Path("docs/metrics.md").read_text()
+    told = set(re.findall(r"`(standfast_\w+)`", page.split("## The metrics")[1]))
+    assert shown == told
