@@ -22,6 +22,7 @@ from standfast.health.metrics.sessions import COMPANIES, COUNTERS, OTHER, Compan
 from standfast.sessions.session import State
 from tests.health_documents import durations, full_health, session_wires
 
+DOCS = Path("docs/metrics.md").read_text()
 SECTIONS = (
     "service",
     "database",
@@ -176,6 +177,4 @@ async def test_every_metric_is_documented() -> None:
     metrics = Metrics(full_health, lambda: session_wires(1), durations)
     text = (await metrics.scrape()).body.decode()
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE standfast_")}
-    page = Path("docs/metrics.md").read_text()
-    told = set(re.findall(r"`(standfast_\w+)`", page.split("## The metrics")[1]))
-    assert shown == told
+    assert shown == set(re.findall(r"`(standfast_\w+)`", DOCS.split("## The metrics")[1]))
