@@ -58,17 +58,40 @@ class DatabaseSection(msgspec.Struct, kw_only=True):
 
 
 class PoolSample(msgspec.Struct, kw_only=True):
+    """How the pool was at that moment; the average and the peaks are those of the time since the sample before."""
+
     at: float
     size: int
     idle: int
     active: int
     waiting: int
     usage: float
+    average_usage: float = 0.0
+    peak_active: int = 0
+    peak_waiting: int = 0
+
+
+class PoolHolder(msgspec.Struct, kw_only=True):
+    """A connection in use: which statement or transaction has it, and for how long."""
+
+    name: str
+    held_s: float
+
+
+class ServerConnections(msgspec.Struct, kw_only=True):
+    """Of the PostgreSQL server as a whole, whoever uses it: what is in use, and how many ordinary accounts may have."""
+
+    used: int
+    limit: int
 
 
 class PoolSection(msgspec.Struct, kw_only=True):
-    """`usage` is the share of `max_size` that is in use. Average and peaks are those of the samples kept (1 hour);
-    `timeouts`: checkouts that got no connection in time since the start. `recent`: the last 10, the newest last."""
+    """`usage` is the share of `max_size` that is in use. Average and peaks are those of the samples kept (1 hour), of
+    every moment in it; `timeouts`: checkouts that got no connection in time since the start, `timeouts_5min` within
+    5 minutes. `busy_s`: for how long of the last 10 to 20 s usage was above `threshold`, `crowded_s`: for how long all
+    were in use and more than 5 calls waited; both, and `timeouts_5min`, without what happened in an outage.
+    `holders`: the connections in use, the longest held first, at most 10. `recent`: the last 10 samples, the newest
+    last."""
 
     max_size: int
     size: int
@@ -83,11 +106,17 @@ class PoolSection(msgspec.Struct, kw_only=True):
     timeouts: int
     threshold: float
     samples: int
+    busy_s: float = 0.0
+    crowded_s: float = 0.0
+    timeouts_5min: int = 0
+    holders: list[PoolHolder] = []
+    server: ServerConnections | None = None
     recent: list[PoolSample] = []
 
 
 class QueryRecord(msgspec.Struct, kw_only=True):
-    """One statement that ended. `outcome` is "ok" or the cause of its failure."""
+    """One call that ended. `outcome` is "ok", "declined" (a rule in the database said no), "cancelled" or "aborted" (by
+    its caller), or the cause of its failure. `waited_ms` is the part of it in which it had no connection."""
 
     at: float
     name: str
@@ -95,9 +124,12 @@ class QueryRecord(msgspec.Struct, kw_only=True):
     rows: int
     outcome: str
     retries: int
+    waited_ms: float = 0.0
 
 
 class StatementSummary(msgspec.Struct, kw_only=True):
+    """Of the last 1,000 calls, those of one statement or transaction."""
+
     name: str
     count: int
     average_ms: float
@@ -105,9 +137,20 @@ class StatementSummary(msgspec.Struct, kw_only=True):
     failed: int
 
 
+class SlowStatement(msgspec.Struct, kw_only=True):
+    """A statement that was slow within 5 minutes: how often, and how long the longest took."""
+
+    name: str
+    count: int
+    max_ms: float
+
+
 class QuerySection(msgspec.Struct, kw_only=True):
-    """Of the last `count` statements (at most 1,000); `total`, `failed_total` and `retries_total` since the start.
-    `slow` and `failed` hold the last 10 of each, the newest last; `slow_5min` counts the slow ones of 5 minutes."""
+    """Of the last `count` calls (at most 1,000); the totals since the start. Percentiles are by nearest rank.
+    `success_rate` leaves out what its caller gave up. Slow: more than `threshold_ms` on its connection. `slow` and
+    `failed` hold the last 10 of each, the newest last; `slow_5min` counts the slow ones of 5 minutes, `failed_5min`
+    those of the last 1,000 calls that failed in these 5 minutes, by cause in `causes_5min`, out of `calls_5min`: all
+    without what happened in an outage. `statements`: the 10 that took most time."""
 
     count: int
     total: int
@@ -121,6 +164,11 @@ class QuerySection(msgspec.Struct, kw_only=True):
     max_ms: float | None
     threshold_ms: float
     slow_5min: int
+    cancelled_total: int = 0
+    calls_5min: int = 0
+    failed_5min: int = 0
+    causes_5min: dict[str, int] = {}
+    slow_statements: list[SlowStatement] = []
     slow: list[QueryRecord] = []
     failed: list[QueryRecord] = []
     statements: list[StatementSummary] = []

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, waiting
-from psycopg.abc import PQGen
+from psycopg import AsyncConnection, AsyncCursor, waiting
+from psycopg.abc import Params, PQGen, QueryNoTemplate
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.string import BytesBinaryDumper
 
@@ -22,7 +22,10 @@ RV = TypeVar("RV")
 
 
 class BoundedConnection(AsyncConnection[tuple[Any, ...]]):
-    """psycopg's connection, except that giving up closes it at once."""
+    """psycopg's connection, except that giving up closes it at once, and that it counts `rows`: those that statements
+    run by `execute` found or changed."""
+
+    rows = 0
 
     @classmethod
     async def connect(  # type: ignore[override]  # the pool calls it with what Database told it
@@ -50,6 +53,18 @@ class BoundedConnection(AsyncConnection[tuple[Any, ...]]):
             return connection
         on_failure(failure)
         raise failure
+
+    async def execute(  # type: ignore[override]  # no statement of ours is a template string
+        self,
+        query: QueryNoTemplate,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool = False,
+    ) -> AsyncCursor[tuple[Any, ...]]:
+        cursor = await super().execute(query, params, prepare=prepare, binary=binary)
+        self.rows += max(0, cursor.rowcount)
+        return cursor
 
     async def wait(self, gen: PQGen[RV], interval: float = 1.0, timeout: float | None = None) -> RV:
         """As psycopg's own, which on cancellation asks the server to cancel and waits for it: on a server that

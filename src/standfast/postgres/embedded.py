@@ -16,18 +16,20 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import psutil
-import psycopg
 from psycopg import sql
 
 from standfast.errors import DatabaseUnavailable, PortInUse, StandfastError, StateDirectoryError
 from standfast.postgres import cluster
 from standfast.postgres.binaries import embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
+from standfast.postgres.observing import QueryObserver
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import end, exited, spawn, working_in
 from standfast.postgres.server_files import (
     SOCKET_PORT,
@@ -40,6 +42,8 @@ from standfast.postgres.server_files import (
 
 DATABASE = "standfast"
 _START_TIMEOUT_S = 60.0
+_FIND_DATABASE = Statement("server.find_database", "select 1 from pg_database where datname = $1")
+_CREATE_DATABASE = Statement("server.create_database", f"create database {DATABASE}", heavy=True)
 # SIGINT asks for a fast shutdown, SIGQUIT for an immediate one, after which the next start recovers.
 _STOP_STEPS = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.5))
 _STALE_STEPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0))
@@ -62,6 +66,7 @@ class EmbeddedServer:
         listen_port: int | None = None,
         password: str | None = None,
         durable: bool = True,
+        observer: QueryObserver | None = None,
     ) -> None:
         self.state_dir = state_dir.absolute()
         self.data_dir = self.state_dir / "postgres"
@@ -70,6 +75,7 @@ class EmbeddedServer:
         self._port = (listen_port or _free_port()) if self._tcp else SOCKET_PORT
         self._password = password or secrets.token_urlsafe(24)
         self._durable = durable
+        self._observer = observer
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._log_keeper: asyncio.Task[None] | None = None
@@ -192,15 +198,19 @@ class EmbeddedServer:
         )
 
     async def _prepare_database(self) -> None:
-        conninfo = _socket_options(self.socket_dir, self._port, "postgres").to_conninfo()
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-                found = await connection.execute("select 1 from pg_database where datname = %s", [DATABASE])
-                if await found.fetchone() is None:
-                    await connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
-                if self._tcp:
-                    change = sql.SQL("alter role {} password {}")
-                    await connection.execute(change.format(sql.Identifier(cluster.SUPERUSER), self._password))
+        options = replace(
+            _socket_options(self.socket_dir, self._port, "postgres"),
+            connect_timeout_s=_START_TIMEOUT_S,
+            checkout_timeout_s=_START_TIMEOUT_S,
+            statement_timeout_s=_START_TIMEOUT_S,
+        )
+        async with Database(options, self._observer) as database:
+            if not await database.fetch(_FIND_DATABASE, [DATABASE]):
+                await database.fetch(_CREATE_DATABASE)
+            if self._tcp:
+                role, password = sql.Identifier(cluster.SUPERUSER), sql.Literal(self._password)
+                change = sql.SQL("alter role {} password {}").format(role, password)
+                await database.fetch(Statement("server.set_password", change.as_string()))
 
     async def _end_stale(self) -> None:
         """A server whose owner was killed may still be shutting down, or hang."""

@@ -217,6 +217,14 @@ _BY_TEXT = (
 )
 
 
+_OWN_CLASS = "SF"
+_EXHAUSTED_STEP = "Raise POSTGRES_MAX_CONNECTIONS, or find what holds the connections: 'standfast health'."
+_NEXT_STEPS = {
+    cause.name: cause.next_step
+    for cause in (*_BY_STATE.values(), *_BY_CLASS.values(), *(rule[0] for rule in _BY_TEXT), _OTHER)
+} | {"pool_exhausted": _EXHAUSTED_STEP}
+
+
 def from_driver(error: psycopg.Error | OSError, where: str) -> DatabaseUnavailable | DatabaseRejected:
     """The error of ours for what the driver raised; `where` names the server, without secrets."""
     state = getattr(error, "sqlstate", None)
@@ -236,7 +244,7 @@ def timed_out(where: str, what: str, limit_s: float) -> DatabaseUnavailable:
 def pool_exhausted(size: int, limit_s: float) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"all {size} database connections stayed busy for {limit_s:g} s",
-        next_step="Raise POSTGRES_MAX_CONNECTIONS, or find what holds the connections: 'standfast health'.",
+        next_step=_EXHAUSTED_STEP,
         cause="pool_exhausted",
     )
 
@@ -244,6 +252,16 @@ def pool_exhausted(size: int, limit_s: float) -> DatabaseUnavailable:
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed within a second: worth the retries, unlike the rest."""
     return isinstance(error, DatabaseUnavailable) and error.facts.get("cause") in TRANSIENT_CAUSES
+
+
+def is_declined(error: StandfastError) -> bool:
+    """Whether one of our own functions in the database said no, as it is meant to: an answer, no trouble."""
+    return (sqlstate(error) or "").startswith(_OWN_CLASS)
+
+
+def next_step_for(cause: str) -> str | None:
+    """What the operator does about failures with that cause; None where it is not one of ours."""
+    return _NEXT_STEPS.get(cause)
 
 
 def sqlstate(error: StandfastError) -> str | None:

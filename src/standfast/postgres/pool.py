@@ -12,16 +12,25 @@ import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncRawCursor
 from psycopg.pq.abc import PGresult
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from standfast.errors import DatabaseRejected, DatabaseUnavailable, StandfastError
+from standfast.errors import DatabaseRejected, DatabaseUnavailable
 from standfast.postgres.connection import BoundedConnection
 from standfast.postgres.failures import from_driver, is_transient, pool_exhausted, timed_out
+from standfast.postgres.observing import (
+    WITHOUT_LIMIT_S,
+    Execution,
+    Holder,
+    PoolObserver,
+    PoolUse,
+    QueryObserver,
+    outcome_of,
+)
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.retry import retried
 
@@ -33,26 +42,26 @@ _SERVER_GRACE_S = 0.5  # the server's own statement_timeout speaks first, and sa
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with `$1` parameters under the name that metrics know it by."""
+    """SQL with `$1` parameters under the name that metrics know it by. `heavy`: its time grows with the tables, so
+    that a long one says nothing of PostgreSQL's health."""
 
     name: str
     sql: str
-
-
-class QueryObserver(Protocol):
-    """Told about every statement when it has ended; must be quick and must not raise."""
-
-    def on_query(self, name: str, duration_s: float, rows: int, outcome: str, retries: int) -> None:
-        """`outcome` is "ok", or the cause of the failure that its caller got."""
-        ...
+    heavy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
+    """`active` connections are with a call; `waiting` calls have none. `timeouts`: calls that got none in time though
+    PostgreSQL was there. `holders`: of every connection that is with a call, the one held longest first."""
+
     size: int
     idle: int
+    active: int
     waiting: int
     max_size: int
+    timeouts: int
+    holders: tuple[Holder, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -70,12 +79,17 @@ class Database:
     takes `transaction`, which is not retried.
     """
 
-    def __init__(self, options: DatabaseOptions, observer: QueryObserver | None = None) -> None:
+    def __init__(
+        self,
+        options: DatabaseOptions,
+        observer: QueryObserver | None = None,
+        pool_observer: PoolObserver | None = None,
+    ) -> None:
         self.options = options
         self.where = options.describe()
-        self._observer = observer
+        self.observer = observer
         self._waiters: set[_Waiter] = set()
-        self._busy = 0
+        self._use = PoolUse(pool_observer)
         self._pool = AsyncConnectionPool(
             options.to_conninfo(),
             connection_class=BoundedConnection,
@@ -122,12 +136,14 @@ class Database:
 
     def statistics(self) -> PoolStatistics:
         measures = self._pool.get_stats()
-        size = measures.get("pool_size", 0)
         return PoolStatistics(
-            size,
-            measures.get("pool_available", 0),
-            measures.get("requests_waiting", 0),
-            self.options.max_connections,
+            size=measures.get("pool_size", 0),
+            idle=measures.get("pool_available", 0),
+            active=self._use.active,
+            waiting=len(self._waiters),
+            max_size=self.options.max_connections,
+            timeouts=self._use.timeouts,
+            holders=self._use.holders(),
         )
 
     async def fetch(
@@ -146,7 +162,7 @@ class Database:
             rows = await cursor.fetchall() if cursor.description else []
             return rows, len(rows)
 
-        return await self._observed(statement.name, read, retry=retry, transfer_s=transfer_s)
+        return await self._observed(statement, read, retry=retry, transfer_s=transfer_s)
 
     async def fetch_raw(
         self, statement: Statement, params: Sequence[Any], read: Callable[[PGresult], T]
@@ -159,69 +175,66 @@ class Database:
             assert result is not None, "a statement that was executed has a result"
             return read(result), result.ntuples
 
-        return await self._observed(statement.name, run)
+        return await self._observed(statement, run)
 
     @contextlib.asynccontextmanager
-    async def transaction(
-        self, name: str, timeout_s: float
-    ) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
+    async def transaction(self, name: str, timeout_s: float) -> AsyncIterator[BoundedConnection]:
         """One transaction over several statements that must end within `timeout_s`; never retried.
-        Committed when the block ends, rolled back when it raises."""
-        start = time.perf_counter()
-        outcome = "ok"
+        Committed when the block ends, rolled back when it raises. Observers see one call, with the rows of all."""
+        call = Execution(name, expected_s=timeout_s)
+        start_s = time.monotonic()
         try:
-            async with self._connection(timeout_s, name) as connection, connection.transaction():
+            async with self._connection(timeout_s, call) as connection, connection.transaction():
                 if not self.options.transaction_pooling:
                     await connection.execute(f"set local statement_timeout = {int(timeout_s * 1000)}")
+                connection.rows = 0
                 yield connection
-        except StandfastError as error:
-            outcome = str(error.facts.get("cause", error.code))
+                call.rows = connection.rows
+        except BaseException as error:
+            call.outcome = outcome_of(error)
             raise
         finally:
-            self._report(name, start, 0, outcome, 0)
+            self._report(call, start_s)
 
     async def _observed(
         self,
-        name: str,
+        statement: Statement,
         run: Callable[[BoundedConnection], Awaitable[tuple[T, int]]],
         *,
         retry: bool = True,
         transfer_s: float = 0.0,
     ) -> T:
-        start = time.perf_counter()
+        call = Execution(statement.name, expected_s=WITHOUT_LIMIT_S if statement.heavy else transfer_s)
         limit_s = self.options.statement_timeout_s + _SERVER_GRACE_S + transfer_s
-        retries = rows = 0
-        outcome = "failed"
+        start_s = time.monotonic()
 
         async def attempt() -> T:
-            nonlocal rows
-            async with self._connection(limit_s, name) as connection:
-                result, rows = await run(connection)
+            async with self._connection(limit_s, call) as connection:
+                result, call.rows = await run(connection)
             return result
 
         def count() -> None:
-            nonlocal retries
-            retries += 1
+            call.retries += 1
 
         try:
             budget_s = self.options.statement_timeout_s if retry else 0.0
-            result = await retried(attempt, is_transient, budget_s=budget_s, on_retry=count)
-            outcome = "ok"
-            return result
-        except StandfastError as error:
-            outcome = str(error.facts.get("cause", error.code))
+            return await retried(attempt, is_transient, budget_s=budget_s, on_retry=count)
+        except BaseException as error:
+            call.outcome = outcome_of(error)
             raise
         finally:
-            self._report(name, start, rows, outcome, retries)
+            self._report(call, start_s)
 
-    def _report(self, name: str, start: float, rows: int, outcome: str, retries: int) -> None:
-        if self._observer is not None:
-            self._observer.on_query(name, time.perf_counter() - start, rows, outcome, retries)
+    def _report(self, call: Execution, start_s: float) -> None:
+        if self.observer is not None:
+            call.ended_s = time.monotonic()
+            call.duration_s = call.ended_s - start_s
+            self.observer.on_query(call)
 
     @contextlib.asynccontextmanager
-    async def _connection(self, limit_s: float, name: str) -> AsyncIterator[BoundedConnection]:
+    async def _connection(self, limit_s: float, call: Execution) -> AsyncIterator[BoundedConnection]:
         connection = await self._checkout()
-        self._busy += 1
+        self._use.taken(connection, call.name, len(self._waiters))
         try:
             async with asyncio.timeout(limit_s):
                 yield connection
@@ -229,7 +242,7 @@ class Database:
             # Nothing that connected before this moment is to be trusted either.
             connection.abandon()
             await self._pool.drain()
-            raise timed_out(self.where, f"'{name}'", limit_s) from None
+            raise timed_out(self.where, f"'{call.name}'", limit_s) from None
         except psycopg.Error as error:
             ours = from_driver(error, self.where)
             if ours.facts["cause"] == "read_only":
@@ -237,7 +250,7 @@ class Database:
                 await self._pool.drain()
             raise ours from None
         finally:
-            self._busy -= 1
+            call.ran_s += self._use.returned(connection, len(self._waiters))
             await self._pool.putconn(connection)
 
     async def _checkout(self) -> BoundedConnection:
@@ -246,10 +259,14 @@ class Database:
         try:
             async with waiter.deadline:
                 self._waiters.add(waiter)
+                if self._is_full():
+                    self._use.queued(len(self._waiters))
                 try:
                     return await self._living(limit_s)
                 finally:
                     self._waiters.discard(waiter)
+                    if self._is_full():
+                        self._use.queued(len(self._waiters))
         except (TimeoutError, PoolTimeout):
             raise waiter.failure or self._checkout_timed_out(limit_s) from None
         except PoolClosed:
@@ -273,9 +290,13 @@ class Database:
         )
 
     def _checkout_timed_out(self, limit_s: float) -> DatabaseUnavailable:
-        if self._busy >= self.options.max_connections:
-            return pool_exhausted(self._busy, limit_s)
+        if self._is_full():
+            self._use.timed_out()
+            return pool_exhausted(self._use.active, limit_s)
         return timed_out(self.where, "connecting", limit_s)
+
+    def _is_full(self) -> bool:
+        return self._use.active >= self.options.max_connections
 
     def _connect_failed(self, error: DatabaseUnavailable | DatabaseRejected) -> None:
         """The pool keeps why it cannot connect to itself; those who wait learn it here, at once.
@@ -283,7 +304,7 @@ class Database:
         now = asyncio.get_running_loop().time()
         for waiter in self._waiters:
             waiter.failure = error
-            if not self._busy and not waiter.deadline.expired():
+            if not self._use.active and not waiter.deadline.expired():
                 waiter.deadline.reschedule(now)
 
 

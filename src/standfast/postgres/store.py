@@ -55,7 +55,9 @@ _CLEAR = Statement("keys.clear", "select standfast_clear_keys($1, $2, $3)")
 _REMOVE = Statement("company.remove", "select standfast_remove($1, $2, $3)")
 _INSTALL = Statement("company.install", "select standfast_install($1, $2, $3, $4, $5, $6, $7, $8)")
 _COMPANIES = Statement(
-    "companies", "select company_id from whatsapp_auth union select company_id from whatsapp_keys order by 1"
+    "companies",
+    "select company_id from whatsapp_auth union select company_id from whatsapp_keys order by 1",
+    heavy=True,
 )
 
 # Raised by the functions of migration 3.

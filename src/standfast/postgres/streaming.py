@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
-from psycopg import AsyncConnection, pq
+from psycopg import pq
 
 from standfast.authstate.company import Company
+from standfast.postgres.connection import BoundedConnection
 from standfast.postgres.failures import timed_out
 from standfast.postgres.pool import Database
 
@@ -64,7 +65,7 @@ async def _read(database: Database, company: Company, queue: _Queue) -> None:
 
 
 async def _pass_on(
-    database: Database, connection: AsyncConnection[tuple[Any, ...]], company: Company, queue: _Queue
+    database: Database, connection: BoundedConnection, company: Company, queue: _Queue
 ) -> None:
     rows = connection.cursor().stream(_ROWS, [company], binary=True, size=_ROWS_AT_ONCE)
     async with aclosing(cast(AsyncGenerator[tuple[Any, ...], None], rows)):
@@ -73,6 +74,7 @@ async def _pass_on(
             size_bytes = 0
             while (row := await _next(database, rows)) is not None:
                 chunk.append((row[0], row[1], row[2]))
+                connection.rows += 1
                 size_bytes += len(row[2])
                 if len(chunk) >= _CHUNK_ROWS or size_bytes >= _CHUNK_BYTES:
                     await queue.put(chunk)

@@ -16,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from standfast.errors import StandfastError, StateDirectoryError
 from standfast.postgres.embedded import EmbeddedServer, running_options
+from standfast.postgres.observing import NOBODY, Observers
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.supervisor import Supervisor
@@ -39,7 +40,11 @@ class OwnDatabase:
 
 @contextlib.asynccontextmanager
 async def open_database(
-    settings: Settings, *, owner: bool = False, purpose: str = "command"
+    settings: Settings,
+    *,
+    owner: bool = False,
+    purpose: str = "command",
+    observers: Observers = NOBODY,
 ) -> AsyncIterator[Database]:
     """The database, opened but not yet asked anything; closed on leaving.
 
@@ -51,16 +56,22 @@ async def open_database(
         if not settings.database_is_embedded:
             options = _external(settings)
         elif owner:
-            server = EmbeddedServer(settings.state_dir)
+            server = EmbeddedServer(settings.state_dir, observer=observers.queries)
             options = (await stack.enter_async_context(server)).options
         else:
             options = await _shared_or_started(settings, stack, purpose)
-        yield await stack.enter_async_context(Database(_limited(options, settings)))
+        yield await stack.enter_async_context(
+            Database(_limited(options, settings), observers.queries, observers.pool)
+        )
 
 
 @contextlib.asynccontextmanager
 async def open_own_database(
-    settings: Settings, report: ServerReport, *, patience_s: float | None
+    settings: Settings,
+    report: ServerReport,
+    *,
+    patience_s: float | None,
+    observers: Observers = NOBODY,
 ) -> AsyncIterator[OwnDatabase]:
     """The database of a service, which holds the state directory. An embedded server is supervised, and not waited
     for longer than `patience_s` (None: until its first start has succeeded or failed)."""
@@ -68,14 +79,16 @@ async def open_own_database(
         supervisor: Supervisor | None = None
         failure: StandfastError | None = None
         if settings.database_is_embedded:
-            server = EmbeddedServer(settings.state_dir)
+            server = EmbeddedServer(settings.state_dir, observer=observers.queries)
             options = server.options
             supervisor = Supervisor(server, report)
             stack.push_async_callback(supervisor.stop)
             failure = await supervisor.start(patience_s)
         else:
             options = _external(settings)
-        database = await stack.enter_async_context(Database(_limited(options, settings)))
+        database = await stack.enter_async_context(
+            Database(_limited(options, settings), observers.queries, observers.pool)
+        )
         yield OwnDatabase(database, supervisor, failure)
 
 

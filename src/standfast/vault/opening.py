@@ -73,7 +73,7 @@ async def open_vault(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(replica.close)
         # Its own connections: a pool that is exhausted or a long statement must not look like an outage.
-        probing = await stack.enter_async_context(Database(_short(database.options)))
+        probing = await stack.enter_async_context(Database(_short(database.options), database.observer))
         leases, replication = Leases(database), Replication(database)
         outage, confirmation = OutageClock(), Confirmation(directory / "confirmation", clock)
         keeper = LeaseKeeper(replica, leases, replication, options, clock, alerts)
