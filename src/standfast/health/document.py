@@ -181,9 +181,14 @@ class CompanyKeys(msgspec.Struct, kw_only=True):
 
 
 class KeySection(msgspec.Struct, kw_only=True):
-    """What the tables hold. `exact`: counted, at `counted_at`; else carried on from then by estimates. `expired`: not
-    written for longer than `retention_days`. `ages` has five buckets by the last write, `types` the count by key type,
-    `companies` the ten with the most keys. Growth is that of a day, None until it is known. `node` counted."""
+    """What the tables hold, as of `measured_at`. `exact`: each key was counted then; else `auth_records` and sizes are
+    of then, `keys` is estimated, `expired` is no less than there are, and the rest is as it was at `counted_at`.
+
+    `expired`: keys of those types of which age alone is a reason to remove one, not written for longer than
+    `retention_days`; by type in `expired_types`. `ages` has five buckets by the last write of all keys, `types` the
+    count by key type, `companies` the ten with the most keys. `own`: how many keys are of Standfast's own types.
+    `share`: what part of the table was read to count. Growth is that of a day by the last 24 hours, None until an
+    hour is known. `node` measured."""
 
     auth_records: int
     keys: int
@@ -199,6 +204,10 @@ class KeySection(msgspec.Struct, kw_only=True):
     index_bytes: int
     keys_a_day: float | None = None
     bytes_a_day: float | None = None
+    measured_at: float
+    expired_types: dict[str, int] = {}
+    own: int = 0
+    share: float = 1.0
 
 
 class Outage(msgspec.Struct, kw_only=True):

@@ -13,17 +13,20 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from standfast.authstate.company import Company
+from standfast.postgres.estimates import TABLES
 from standfast.postgres.pool import Database
 
 AGE_BUCKETS = ("<1d", "1-7d", "7-14d", "14-30d", ">30d")
+AGE_LIMITS_DAYS = (1, 7, 14, 30)  # where they meet
 _TIMEOUT_S = 60.0
 
 _TYPES = """
 select key_type, count(*), coalesce(sum(octet_length(value::text)), 0)
 from whatsapp_keys where $1::text is null or company_id = $1 group by 1 order by 2 desc, 1
 """
-_AGES = """
-select width_bucket(extract(epoch from now() - updated_at), array[0, 86400, 604800, 1209600, 2592000]) bucket, count(*)
+_AGES = f"""
+select width_bucket(extract(epoch from now() - updated_at) / 86400, array{list(AGE_LIMITS_DAYS)}::numeric[]) bucket,
+       count(*)
 from whatsapp_keys where $1::text is null or company_id = $1 group by 1
 """
 _ENDS = """
@@ -35,10 +38,10 @@ _COMPANIES = """
 select count(*) from (select company_id from whatsapp_auth where $1::text is null or company_id = $1
                       union select company_id from whatsapp_keys where $1::text is null or company_id = $1) c
 """
-_SIZES = """
-select coalesce(sum(pg_table_size(oid)), 0), coalesce(sum(pg_indexes_size(oid)), 0),
-       coalesce(sum(pg_total_relation_size(oid)), 0)
-from pg_class where oid in (to_regclass('whatsapp_auth'), to_regclass('whatsapp_keys'))
+_SIZES = f"""
+with {TABLES} select coalesce(sum(pg_table_size(oid)), 0), coalesce(sum(pg_indexes_size(oid)), 0),
+                     coalesce(sum(pg_total_relation_size(oid)), 0)
+from tables
 """
 
 
@@ -100,10 +103,10 @@ async def statistics(database: Database, company: Company | None = None) -> Stat
         )
 
 
-def _buckets(counts: Mapping[int, int]) -> dict[str, int]:
-    """A clock that ran ahead gives bucket 0; such keys are new."""
-    named = {name: counts.get(number, 0) for number, name in enumerate(AGE_BUCKETS, start=1)}
-    named[AGE_BUCKETS[0]] += counts.get(0, 0)
+def _buckets(counts: Mapping[int | None, int]) -> dict[str, int]:
+    """A key without a time counts as new, as one does whose time is still to come."""
+    named = {name: counts.get(number, 0) for number, name in enumerate(AGE_BUCKETS)}
+    named[AGE_BUCKETS[0]] += counts.get(None, 0)
     return named
 
 

@@ -1,0 +1,390 @@
+"""What the tables hold: counted by one node, carried on in time, known to all."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from standfast.health.keys import KeyWatch, last_known
+from standfast.health.thresholds import Thresholds
+from standfast.postgres import census_table
+from standfast.postgres.leases import Leases
+from standfast.postgres.migrations import migrate
+from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database, Statement
+from tests.support import Proxy
+
+ONE, TWO = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+LOW = Thresholds(expired_warning=3, expired_error=6)
+KEY = """
+insert into whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at)
+select $1, $2, coalesce($5, n::text), '1', now(), now() - $4::float8 * interval '1 day'
+from generate_series($6::int + 1, $6 + $3) n
+"""
+
+
+async def run(database: Database, sql: str, *params: object) -> list[tuple[object, ...]]:
+    return await database.fetch(Statement("test", sql), params)
+
+
+async def add(
+    database: Database,
+    key_type: str,
+    count: int,
+    days: float,
+    *,
+    company: str = "acme",
+    key_id: str | None = None,
+    after: int = 0,
+) -> None:
+    """Keys that were last written so many days ago."""
+    await run(database, KEY, company, key_type, count, days, key_id, after)
+
+
+async def pass_time(database: Database, seconds: float) -> None:
+    """As if everything so far had happened that long before it did."""
+    for table, columns in {
+        "whatsapp_keys": ("updated_at",),
+        "standfast_census": ("taken_at", "counted_at"),
+        "standfast_duties": ("until",),
+    }.items():
+        moved = ", ".join(f"{column} = {column} - $1::float8 * interval '1 second'" for column in columns)
+        await run(database, f"update {table} set {moved}", seconds)
+
+
+def codes(watch: KeyWatch) -> list[tuple[str, str]]:
+    return [(finding.code, finding.level) for finding in watch.findings()]
+
+
+@pytest.fixture
+def watch(database: Database) -> KeyWatch:
+    return KeyWatch(database, ONE, "one", LOW)
+
+
+async def test_a_census_counts_by_age_type_and_company(database: Database, watch: KeyWatch) -> None:
+    """All keys are counted; expired are those alone that age is a reason to remove."""
+    await run(database, "insert into whatsapp_auth (company_id, creds) values ('acme', '{}')")
+    for key_type in ("session", "pre-key", "identity-key", "lid-mapping", "unheard-of", "standfast-taken"):
+        await add(database, key_type, 2, 40)
+    await add(database, "tctoken", 1, 40, key_id="__index")
+    for days in (0.5, 2, 8, 20):
+        await add(database, "sender-key-memory", 1, days, key_id=str(days), company="other")
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.auth_records, section.keys, section.own, section.exact) == (1, 17, 2, True)
+    assert section.ages == {"<1d": 1, "1-7d": 1, "7-14d": 1, "14-30d": 1, ">30d": 13}
+    assert (section.expired, section.expired_types) == (2, {"session": 2})
+    assert section.types["unheard-of"] == 2
+    assert [(c.company, c.keys, c.expired) for c in section.companies] == [("acme", 13, 2), ("other", 4, 0)]
+    assert section.table_bytes > 0
+    assert section.index_bytes > 0
+    assert codes(watch) == []
+
+
+async def test_thresholds_and_the_age_limit_of_each_type(database: Database) -> None:
+    """A warning and an error where the settings say; a shorter retention spares tokens that are still good."""
+    await add(database, "session", 2, 9)
+    await add(database, "tctoken", 5, 9)
+    watch = KeyWatch(database, ONE, "one", replace(LOW, retention_days=7, expired_warning=2, expired_error=3))
+    await watch.tick()
+    (finding,) = watch.findings()
+    assert (finding.code, finding.level) == ("expired_keys", "warning")
+    assert "2 keys" in finding.message
+    assert "session 2" in finding.message
+    assert finding.recommendation
+    await add(database, "session", 1, 31, after=2)
+    await pass_time(database, 250)
+    await watch.tick()
+    assert codes(watch) == [("expired_keys", "error")]
+
+
+async def test_keys_that_pass_their_limit_are_known_without_a_count(database: Database) -> None:
+    """Between two counts the figure is that of the last, plus what has passed the limit since: never too low."""
+    await add(database, "session", 2, 31)
+    await add(database, "session", 4, 30 - 90 / 86400, after=2)
+    await add(database, "session", 8, 30 - 1.5 / 24, after=6)
+    watch = KeyWatch(database, ONE, "one", Thresholds(expired_warning=100))
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.expired, section.exact) == (2, True)
+    await pass_time(database, 100)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.expired, section.exact) == (6, False)
+    assert 95 < section.measured_at - section.counted_at < 130
+    found = await census_table.latest(database)
+    assert found is not None
+    assert found.census.expired_after(5_100) == 6
+    assert found.census.expired_after(5_500) == 14
+
+
+async def test_an_estimate_follows_what_came_and_went(database: Database, watch: KeyWatch) -> None:
+    """Between two counts the number of keys is known from the server's counters."""
+    flush = "select pg_stat_force_next_flush()"  # they follow within seconds by themselves
+    await add(database, "pre-key", 50, 1)
+    await run(database, flush)
+    await watch.tick()
+    await add(database, "pre-key", 30, 0, after=50)
+    await run(database, "delete from whatsapp_keys where key_id::int <= 10")
+    await run(database, flush)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.keys, section.exact) == (70, False)
+
+
+async def test_an_estimate_alone_never_changes_the_verdict(database: Database, watch: KeyWatch) -> None:
+    """Where keys may have expired, or were removed, they are counted first."""
+    await add(database, "session", 8, 30 - 600 / 86400)
+    await watch.tick()
+    assert codes(watch) == []
+    await pass_time(database, 700)
+    await run(database, "update whatsapp_keys set updated_at = now() where key_id in ('1', '2', '3')")
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.expired, section.exact) == (5, True), "three of them were written since"
+    assert codes(watch) == [("expired_keys", "warning")]
+
+
+async def test_one_node_counts_and_tells(database: Database, watch: KeyWatch) -> None:
+    """The other shows the same and raises nothing; it takes over when the first is dead, and not before."""
+    leases = Leases(database)
+    await leases.heartbeat(ONE, "one", 30)
+    await leases.heartbeat(TWO, "two", 30)
+    other = KeyWatch(database, TWO, "two", LOW)
+    await add(database, "session", 4, 40)
+    await watch.tick()
+    await other.tick()
+    assert (watch.is_holder, other.is_holder) == (True, False)
+    assert codes(watch) == [("expired_keys", "warning")]
+    assert codes(other) == [("expired_keys", "info")]
+    shown = other.section()
+    assert shown is not None
+    assert (shown.expired, shown.node) == (4, "one")
+    assert await run(database, "select count(*) from standfast_census") == [(1,)]
+    await run(
+        database, "update standfast_nodes set alive_until = now() - interval '1 s' where node = $1::uuid", ONE
+    )
+    await other.tick()
+    await watch.tick()
+    assert (watch.is_holder, other.is_holder) == (False, True)
+    assert codes(watch) == [("expired_keys", "info")]
+    assert codes(other) == [("expired_keys", "warning")]
+
+
+async def test_the_duty_lapses_and_is_given_up(database: Database, watch: KeyWatch) -> None:
+    """A node without heartbeats loses it when it does not renew; one that ends hands it over at once."""
+    other = KeyWatch(database, TWO, "two", LOW)
+    await watch.tick()
+    await pass_time(database, 600)
+    await other.tick()
+    assert not other.is_holder
+    await pass_time(database, 100)
+    await other.tick()
+    await watch.tick()
+    assert (watch.is_holder, other.is_holder) == (False, True)
+    await other.close()
+    await watch.tick()
+    assert (watch.is_holder, other.is_holder) == (True, False)
+
+
+async def test_many_nodes_at_once_agree_on_one(database: Database) -> None:
+    watches = [KeyWatch(database, str(uuid.UUID(int=n)), f"node {n}", LOW) for n in range(1, 6)]
+    await asyncio.gather(*(watch.tick() for watch in watches))
+    assert sum(watch.is_holder for watch in watches) == 1
+    await asyncio.gather(*(watch.tick() for watch in watches))
+    assert len({section.node for watch in watches if (section := watch.section())}) == 1
+
+
+async def test_growth_is_that_of_a_day(database: Database, watch: KeyWatch) -> None:
+    """Unknown until there are rows an hour apart, and known again after a restart."""
+    await add(database, "pre-key", 100, 0)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert section.keys_a_day is None
+    await pass_time(database, 7_200)
+    await add(database, "pre-key", 50, 0, after=100)
+    await KeyWatch(database, ONE, "one", LOW).tick()
+    again = await last_known(database)
+    assert again is not None
+    assert again.exact
+    assert again.keys_a_day == pytest.approx(600, rel=0.01)
+    assert again.bytes_a_day is not None
+
+
+async def test_a_restart_goes_on_from_the_last_count(database: Database, watch: KeyWatch) -> None:
+    await add(database, "session", 4, 40)
+    await watch.tick()
+    again = KeyWatch(database, ONE, "one", LOW)
+    await again.tick()
+    section = again.section()
+    assert section is not None
+    assert (section.expired, section.exact) == (4, False)
+    assert await run(database, "select count(*) from standfast_census where census is not null") == [(1,)]
+
+
+async def test_old_rows_go(database: Database, watch: KeyWatch) -> None:
+    """Of days past the second a row an hour stays, of weeks past the fifth none, and none from a time to come."""
+    await watch.tick()
+    await run(
+        database,
+        """
+        insert into standfast_census (taken_at, node, node_name, counted_at, exact, auth_records, keys, expired,
+                                      table_bytes, index_bytes)
+        select date_trunc('hour', now()) - t * interval '1 minute' + interval '1 second', $1::uuid, 'one', now(), false,
+               0, 0, 0, 0, 0
+        from unnest(array[60, 70, 80, 4320, 4330, 4340, 4350, 57600, -1440]) t
+        """,
+        ONE,
+    )
+    await census_table.prune(database)
+    kept = (
+        "select count(*) filter (where taken_at > now() - interval '2 days'), count(*) from standfast_census"
+    )
+    assert await run(database, kept) == [(4, 6)]
+
+
+async def test_a_clock_that_ran_ahead_hides_nothing(database: Database, watch: KeyWatch) -> None:
+    """A row of a time when the server's clock was a day ahead does not stand for the present."""
+    await add(database, "session", 4, 30.5)
+    await watch.tick()
+    await pass_time(database, -86_400)
+    await run(database, "delete from standfast_duties")
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.expired, section.exact) == (0, True), "by the clock as it is now"
+
+
+@pytest.fixture
+async def legacy(bare_database: Database) -> Database:
+    """A bot's own table: times without a zone, which may be missing; no created_at, a short type."""
+    async with bare_database.transaction("script", 5) as connection:
+        await connection.execute(
+            "create table whatsapp_keys (company_id varchar(50), key_type varchar(40), key_id varchar(255), value text,"
+            " updated_at timestamp default now(), primary key (company_id, key_type, key_id))"
+        )
+    await migrate(bare_database)
+    return bare_database
+
+
+async def test_a_bots_table_with_times_without_a_zone(legacy: Database) -> None:
+    """Its times are taken as the server's zone has them; a key without one counts as new."""
+    await run(
+        legacy,
+        "insert into whatsapp_keys (company_id, key_type, key_id, value, updated_at)"
+        " select 'acme', 'session', n::text, '1', case when n > 2 then localtimestamp - n * interval '10 days' end"
+        " from generate_series(1, 5) n",
+    )
+    watch = KeyWatch(legacy, ONE, "one", LOW)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert section.ages == {"<1d": 2, "1-7d": 0, "7-14d": 0, "14-30d": 0, ">30d": 3}
+    assert section.expired == 3
+
+
+async def test_partitions_count_too(bare_database: Database) -> None:
+    """A table that an operator partitioned is counted, measured and carried on like another."""
+    async with bare_database.transaction("script", 5) as connection:
+        await connection.execute(
+            "create table whatsapp_keys (company_id text, key_type text, key_id text, value jsonb,"
+            " updated_at timestamptz default now(), primary key (company_id, key_type, key_id))"
+            " partition by hash (company_id)"
+        )
+        for part in range(2):
+            await connection.execute(
+                f"create table keys_{part} partition of whatsapp_keys"
+                f" for values with (modulus 2, remainder {part})"
+            )
+    await migrate(bare_database)
+    for company in ("a", "b", "c", "d"):
+        await run(
+            bare_database,
+            "insert into whatsapp_keys (company_id, key_type, key_id, value) values ($1, 'session', '1', '1')",
+            company,
+        )
+    watch = KeyWatch(bare_database, ONE, "one", LOW)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert section.keys == 4
+    assert section.table_bytes >= 2 * 8192
+    assert section.index_bytes >= 4 * 8192
+
+
+async def test_a_lock_puts_the_count_off(database_options: DatabaseOptions) -> None:
+    """While somebody rewrites the table, the last figures stay; afterwards it is counted."""
+    async with Database(replace(database_options, statement_timeout_s=0.5)) as database:
+        watch = KeyWatch(database, ONE, "one", LOW)
+        await add(database, "session", 4, 40)
+        await watch.tick()
+        await pass_time(database, 1_000)
+        async with database.transaction("hold", 20) as connection:
+            await connection.execute("lock whatsapp_keys in access exclusive mode")
+            await watch.tick()
+            assert codes(watch) == [("expired_keys", "warning")]
+            shown = watch.section()
+            assert shown is not None
+            later = watch.findings(shown.measured_at + 960)
+            assert [finding.code for finding in later] == ["expired_keys", "keys_unknown"]
+        await watch.tick()
+        section = watch.section()
+        assert section is not None
+        assert section.exact
+        assert section.counted_at > shown.counted_at
+
+
+async def test_a_table_that_takes_too_long_is_sampled(database: Database) -> None:
+    """A count that the time limit ends is followed by one of a part of the table, which says so."""
+    await add(database, "session", 30_000, 40)
+    await run(database, "vacuum analyze whatsapp_keys")
+    watch = KeyWatch(database, ONE, "one", LOW, timeout_s=0.004)
+    await watch.tick()
+    assert watch.section() is None
+    assert codes(watch) == [("keys_unknown", "unknown")]
+    watch = KeyWatch(database, ONE, "one", LOW)
+    watch._share = 0.1
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert (section.exact, section.share) == (False, 0.1)
+    assert 15_000 < section.keys < 45_000
+
+
+async def test_postgresql_that_goes_away_changes_nothing(proxied: DatabaseOptions, proxy: Proxy) -> None:
+    """The section stays with its age, an old one is remarked on, and the holder stays the holder: no alert ends."""
+    async with Database(replace(proxied, connect_timeout_s=2.0)) as database:
+        watch = KeyWatch(database, ONE, "one", LOW)
+        await add(database, "session", 4, 40)
+        await watch.tick()
+        before = watch.section()
+        assert before is not None
+        await proxy.close()
+        await watch.tick()
+        assert watch.section() == before
+        assert watch.is_holder
+        assert codes(watch) == [("expired_keys", "warning")]
+        later = watch.findings(before.measured_at + 960)
+        assert [finding.code for finding in later] == ["expired_keys", "keys_unknown"]
+        assert "16 minutes ago" in later[1].message
+        await proxy.listen()
+        await watch.tick()
+        assert watch.section() != before
+
+
+async def test_without_its_tables_the_watch_says_what_to_do(bare_database: Database) -> None:
+    watch = KeyWatch(bare_database, ONE, "one", LOW)
+    await watch.tick()
+    (finding,) = watch.findings()
+    assert (finding.code, finding.level) == ("keys_unknown", "unknown")
+    assert "standfast migrate" in str(finding.recommendation)
+    await watch.close()
