@@ -117,6 +117,7 @@ async def test_keys_that_pass_their_limit_are_known_without_a_count(database: Da
     section = watch.section()
     assert section is not None
     assert (section.expired, section.exact) == (6, False)
+    assert section.measured_at is not None
     assert 95 < section.measured_at - section.counted_at < 130
     found = await census_table.latest(database)
     assert found is not None
@@ -334,6 +335,7 @@ async def test_a_lock_puts_the_count_off(database_options: DatabaseOptions) -> N
             assert codes(watch) == [("expired_keys", "warning")]
             shown = watch.section()
             assert shown is not None
+            assert shown.measured_at is not None
             later = watch.findings(shown.measured_at + 960)
             assert [finding.code for finding in later] == ["expired_keys", "keys_unknown"]
         await watch.tick()
@@ -368,6 +370,7 @@ async def test_postgresql_that_goes_away_changes_nothing(proxied: DatabaseOption
         await watch.tick()
         before = watch.section()
         assert before is not None
+        assert before.measured_at is not None
         await proxy.close()
         await watch.tick()
         assert watch.section() == before

@@ -181,8 +181,9 @@ class CompanyKeys(msgspec.Struct, kw_only=True):
 
 
 class KeySection(msgspec.Struct, kw_only=True):
-    """What the tables hold, as of `measured_at`. `exact`: each key was counted then; else `auth_records` and sizes are
-    of then, `keys` is estimated, `expired` is no less than there are, and the rest is as it was at `counted_at`.
+    """What the tables hold, as of `measured_at` (None: of `counted_at`). `exact`: each key was counted then; else
+    `auth_records` and sizes are of then, `keys` is estimated, `expired` is no less than there are, and the rest is as
+    it was at `counted_at`.
 
     `expired`: keys of those types of which age alone is a reason to remove one, not written for longer than
     `retention_days`; by type in `expired_types`. `ages` has five buckets by the last write of all keys, `types` the
@@ -204,7 +205,7 @@ class KeySection(msgspec.Struct, kw_only=True):
     index_bytes: int
     keys_a_day: float | None = None
     bytes_a_day: float | None = None
-    measured_at: float
+    measured_at: float | None = None
     expired_types: dict[str, int] = {}
     own: int = 0
     share: float = 1.0

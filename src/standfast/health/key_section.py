@@ -63,7 +63,7 @@ def findings(
 ) -> list[Finding]:
     """`tells`: this node raises the alert; on the others the finding is for information."""
     found = [] if section is None else _expired(section, thresholds, tells=tells)
-    age_s = None if section is None else now - section.measured_at
+    age_s = None if section is None else now - (section.measured_at or section.counted_at)
     if (age_s is None and error is not None) or (age_s is not None and age_s > STALE_S):
         found.append(_unknown(age_s, error))
     return found
