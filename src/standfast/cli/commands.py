@@ -58,6 +58,11 @@ COMMANDS = (
         "Write a company's auth state as a folder that Baileys' useMultiFileAuthState reads.",
     ),
     Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
+    Listed(
+        "doctor",
+        "doctor",
+        "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
+    ),
     Listed("config", "config", "Show every setting with its source; secrets are masked."),
     Listed(
         "simulator",

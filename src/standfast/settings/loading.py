@@ -29,9 +29,19 @@ _NEVER_SHOWN = frozenset(
 def load_settings(*, dotenv: Path | None = None) -> Settings:
     """The settings in force. `dotenv` is `.env` of the working directory unless named. Raises `SettingsError`
     naming every bad value."""
-    dotenv = DOTENV if dotenv is None else dotenv
+    told = read_dotenv(DOTENV if dotenv is None else dotenv)
+    values, sources = merged(told)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(problem(item, values, sources) for item in error.errors())) from None
+    return settings.with_sources(sources, tuple(remarks(set(sources), told)))
+
+
+def merged(dotenv: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Source]]:
+    """The value of each name that is set, and where each name's comes from."""
     layers: list[tuple[Source, Mapping[str, Any]]] = [
-        (".env", read_dotenv(dotenv)),
+        (".env", dotenv),
         ("environment", EnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=True)()),
         ("command line", {name: value for name, value in COMMAND_LINE.get().items() if value is not None}),
     ]
@@ -41,14 +51,11 @@ def load_settings(*, dotenv: Path | None = None) -> Settings:
     for source, layer in layers:
         for name in names & layer.keys():
             values[name], sources[name] = layer[name], source
-    try:
-        settings = Settings(**values)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_problem(item, values, sources) for item in error.errors())) from None
-    return settings.with_sources(sources, tuple(_remarks(names, layers[0][1])))
+    return values, sources
 
 
-def _problem(item: Any, values: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+def problem(item: Any, values: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+    """One of pydantic's errors in a sentence, without a secret."""
     name = str(item["loc"][0]) if item["loc"] else "settings"
     name = name_of(name) if name in Settings.model_fields else name
     fault = str(item["msg"]).removeprefix("Value error, ")
@@ -59,15 +66,16 @@ def _problem(item: Any, values: Mapping[str, Any], sources: Mapping[str, Source]
     return f"{name}{shown} (from {sources.get(name, 'default')}): {fault}"
 
 
-def _remarks(names: set[str], dotenv: Mapping[str, str]) -> list[str]:
-    remarks = []
+def remarks(names: set[str], dotenv: Mapping[str, str]) -> list[str]:
+    """What is said of names that look like settings and are none."""
+    found = []
     for name in sorted({*os.environ, *dotenv}):
         if name.startswith(_OURS) and name not in names | _INTERNAL:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
-            remarks.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
-    remarks += [
+            found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    found += [
         f"{name} in .env is not seen by libpq; export it, or use DATABASE_URL"
         for name in sorted(dotenv)
         if name.startswith("PG") and name not in os.environ
     ]
-    return remarks
+    return found
