@@ -50,7 +50,7 @@ def archives(patient: Patient) -> Iterator[Result]:
         yield warning(
             "leftovers.archive",
             "archive",
-            f"{len(old)} of {len(folders)} folders are older than {ARCHIVE_OLD_S / DAY_S:.0f} days; they hold keys in clear",
+            f"{len(old)} of {len(folders)} folders hold keys in clear since over {ARCHIVE_OLD_S / DAY_S:.0f} days",
             f"rm -r {' '.join(map(str, old[:_NAMED]))}{more}",
         )
     else:
