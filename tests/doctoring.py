@@ -8,7 +8,7 @@ from typing import Any
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result
 from standfast.settings import Settings
-from standfast.settings.loading import Survey
+from standfast.settings.survey import Survey
 
 Look = Callable[[Patient], Iterable[Result]]
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from standfast.service.doctor import configuration, leftovers, state, vault
-from standfast.settings.loading import survey_settings
+from standfast.settings.survey import survey_settings
 from standfast.state_dir import StateDirectory
 from standfast.vault.storage.files import VaultFile
 from tests.cli_support import own_surroundings

@@ -25,7 +25,7 @@ def doctor(
 ) -> None:
     """Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.
 
-    Ends with 0 where all is ok, 1 with a warning, 2 where something is wrong, 3 where something could not be checked."""
+    Ends with 0 where all is ok, 1 with a warning, 2 where something is wrong, 3 where something could not be seen."""
     from standfast.cli.diagnosis import lines
     from standfast.logs import configure_logging
     from standfast.service.doctor.examination import examine
