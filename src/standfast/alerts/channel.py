@@ -25,7 +25,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `level`: how bad it is now; that of a resolved one is "info". `former_level`: before it got worse, or how bad it was
     before it was resolved. `since`: when the trouble began. `count`: reports that this note stands for, since the last
     note about the same. `duration_s`: how long it went on, once resolved. `subject` is as `Alert.subject`, `company`
-    its company where it concerns one. `id` (32 hex digits) stays the same when a delivery is tried again.
+    its company where it concerns one. `of`: the kind of the notes that a digest sums up, where they are of one.
+    `ends`: the names of the alerts that a "resolved" one ends; its own name is that of what ended them.
+    `id` (32 hex digits) stays the same when a delivery is tried again.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] = {}
     facts: dict[str, Any] = {}
     next_step: str | None = None
+    of: NoteKind | None = None
+    ends: tuple[str, ...] = ()
 
 
 class Undelivered(TargetFailed):

@@ -1,0 +1,213 @@
+"""`Alerting`: the service's alerts: the desk, what it keeps on disk, its channels, and what operators ask of them.
+
+Invariant: an alert is taken from the first moment to the last, with PostgreSQL away and before any task runs; each note
+is one event of kind `alert`, whatever becomes of the channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from standfast.alert import Alert
+from standfast.alerts.channel import Channel, Note
+from standfast.alerts.courier import ChannelState, CourierOptions, Couriers, Outcome
+from standfast.alerts.desk import AlertDesk
+from standfast.alerts.notes import new_id
+from standfast.alerts.records import Incident, Trouble
+from standfast.alerts.store import AlertStore
+from standfast.errors import NotFound
+from standfast.service.params import checked
+from standfast.service.vault import vault_options
+from standfast.sessions.events import Event, EventBus
+from standfast.sessions.gateway import OperatorMethod
+from standfast.sessions.wire import Connection
+from standfast.settings import Settings
+from standfast.vault.clock import Clock
+
+KIND = "alert"
+HISTORY_MAX = 1_000
+_TAGS = {"component": "alerts"}
+
+
+class ListAlerts(msgspec.Struct):
+    """Params of `alerts.list`; with `companies` only theirs."""
+
+    since_s: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 86_400.0
+    open_only: bool = False
+    companies: list[str] = []
+    limit: Annotated[int, Meta(ge=1, le=HISTORY_MAX)] = 200
+
+
+class TestAlerts(msgspec.Struct):
+    """Params of `alerts.test`; without a channel all of them."""
+
+    channel: str | None = None
+
+
+class Alerting:
+    """The service's `AlertSink`. `open` before anything else can go wrong."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: EventBus,
+        clock: Clock,
+        channels: Sequence[Channel],
+        options: CourierOptions | None = None,
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._node = vault_options(settings).node_name
+        self._store = AlertStore(settings.state_dir / "alerts", clock, self._unkept)
+        self._couriers = Couriers(channels, self._store, clock, options)
+        self._desk = AlertDesk(self._node, clock, self._store, self._couriers, self._publish)
+
+    def take(self, alert: Alert) -> None:
+        """See `AlertSink`."""
+        self._desk.take(alert)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Go on from what an earlier run left; at the end deliver and write down what can be."""
+        kept = self._store.open()
+        self._desk.restore(kept.troubles, kept.held)
+        self._couriers.restore(kept.waiting)
+        self._desk.bind()
+        self._couriers.start()
+        ticking = asyncio.create_task(self._desk.run())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            await asyncio.wait({ticking})
+            await self._couriers.stop()
+            await self._store.close()
+
+    def open_alerts(self) -> list[Alert]:
+        """Those that go on, as they were last reported."""
+        return self._desk.open_alerts()
+
+    def troubles(self) -> list[Trouble]:
+        """The same, with since when and how often."""
+        return self._desk.troubles()
+
+    def channels(self) -> list[ChannelState]:
+        return self._couriers.states()
+
+    def methods(self) -> Mapping[str, OperatorMethod]:
+        """By name, for `Gateway.serve_operators`."""
+        return {"alerts.list": self._list, "alerts.test": self._test}
+
+    async def listed(
+        self, since_s: float, *, open_only: bool, companies: Sequence[str], limit: int
+    ) -> dict[str, Any]:
+        """The history, newest first, and what goes on; docs/protocol.md has the form."""
+        now = self._clock.wall()
+        if open_only:
+            incidents = [one.incident for one in reversed(self._desk.troubles())]
+        else:
+            incidents = await self._store.history(now - since_s, HISTORY_MAX)
+        chosen = [one for one in incidents if not companies or one.company in companies]
+        return {
+            "alerts": [incident_wire(one, now) for one in chosen[:limit]],
+            "channels": [state_wire(one) for one in self._couriers.states()],
+            "error": self._store.error,
+        }
+
+    async def tested(self, channel: str | None = None) -> list[dict[str, Any]]:
+        """What becomes of a test note over each channel, within its deadline. `NotFound` for a name that none has."""
+        names = [one.name for one in self._couriers.states()]
+        if channel is not None and channel not in names:
+            raise NotFound(
+                f"there is no channel {channel!r}",
+                next_step=f"The channels that are set up: {', '.join(names) or 'none'}.",
+            )
+        return [outcome_wire(one) for one in await self._couriers.attempt(self._test_note(), channel)]
+
+    async def _list(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+        asked = checked(ListAlerts, params)
+        return await self.listed(
+            asked.since_s, open_only=asked.open_only, companies=asked.companies, limit=asked.limit
+        )
+
+    async def _test(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
+        return await self.tested(checked(TestAlerts, params).channel)
+
+    def _test_note(self) -> Note:
+        now = self._clock.wall()
+        return Note(
+            id=new_id(),
+            kind="test",
+            name="test",
+            level="info",
+            message="This is a test: alerts of Standfast arrive here.",
+            since=now,
+            at=now,
+            node=self._node,
+            fingerprint="test|",
+            tags=dict(_TAGS),
+        )
+
+    def _publish(self, note: Note) -> None:
+        company = note.company or ""
+        self._bus.publish(Event(company, KIND, {"company": company, "kind": KIND, **note_wire(note)}))
+
+    def _unkept(self, why: str | None) -> None:
+        if why is None:
+            over = "alerts can be written down again"
+            self.take(Alert("alerts_kept_again", "info", over, _TAGS, ends=("alerts_not_kept",), quiet=True))
+            return
+        step = "Free or add disk space for the state directory, or make it writable; till then a restart forgets alerts."
+        self.take(Alert("alerts_not_kept", "warning", why, _TAGS, {"next_step": step}, lasts=True))
+
+
+def note_wire(note: Note) -> dict[str, Any]:
+    """The JSON form of a note in events; times in seconds since 1970."""
+    return {
+        "name": note.name,
+        "level": note.level,
+        "message": note.message,
+        "tags": note.tags,
+        "facts": note.facts,
+        "at": round(note.at, 3),
+        "since": round(note.since, 3),
+        "state": note.kind,
+        "count": note.count,
+        "duration_s": note.duration_s,
+        "ends": list(note.ends),
+        "next_step": note.next_step,
+    }
+
+
+def incident_wire(incident: Incident, now: float) -> dict[str, Any]:
+    """The JSON form of an incident; of one that goes on with how long it has."""
+    wire: dict[str, Any] = msgspec.to_builtins(incident)
+    wire["open"] = incident.is_open
+    if incident.is_open:
+        wire["duration_s"] = round(max(0.0, now - incident.since), 1)
+    return wire
+
+
+def state_wire(state: ChannelState) -> dict[str, Any]:
+    wire: dict[str, Any] = msgspec.to_builtins(state)
+    return wire
+
+
+def outcome_wire(outcome: Outcome) -> dict[str, Any]:
+    """`error` is as everywhere; None: the channel took it."""
+    failure = outcome.failure
+    return {
+        "channel": outcome.channel,
+        "ok": failure is None,
+        "seconds": round(outcome.seconds, 2),
+        "error": None if failure is None else failure.as_wire(),
+    }
+
+
+MakeChannels = Callable[[Settings], Sequence[Channel]]
