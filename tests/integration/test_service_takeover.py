@@ -16,12 +16,12 @@ from standfast.postgres import sessions_table
 from standfast.postgres.leases import Leases
 from standfast.postgres.pool import Database
 from standfast.service import takeover as module
-from standfast.service.alarms import BusAlerts
 from standfast.service.takeover import Takeover
 from standfast.sessions.events import Event, EventBus
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import State
 from tests.integration.services import ACME
+from tests.integration.vaults import Alerts
 from tests.support import until
 
 THIS, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -56,20 +56,18 @@ async def pool(bus: EventBus, database: Database) -> AsyncIterator[SessionPool]:
 
 
 @pytest.fixture
-async def told(bus: EventBus) -> list[str]:
-    names: list[str] = []
-    bus.subscribe(lambda event: names.append(event.data["name"]) if event.kind == "alert" else None)
-    return names
+async def told() -> Alerts:
+    return Alerts()
 
 
 @pytest.fixture
 async def refused(
-    bus: EventBus, pool: SessionPool, database: Database, told: list[str], monkeypatch: pytest.MonkeyPatch
+    bus: EventBus, pool: SessionPool, database: Database, told: Alerts, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     """acme is wanted here, the living node `two` holds it, and the session here was refused because of that."""
     monkeypatch.setattr(module, "INTERVAL_S", 0.05)
     await Leases(database).heartbeat(OTHER, "two", 60.0)
-    takeover = Takeover(database, pool, THIS, BusAlerts(bus))
+    takeover = Takeover(database, pool, THIS, told)
     bus.subscribe(takeover.take)
     await pool.start(ACME)
     error = CompanyInUse("acme is held by the node two", holder="two")
@@ -88,32 +86,30 @@ async def looked_at(database: Database, times: int = 4) -> None:
 
 @pytest.mark.usefixtures("refused")
 async def test_a_company_is_taken_over_once_its_node_is_dead(
-    database: Database, told: list[str], pool: SessionPool
+    database: Database, told: Alerts, pool: SessionPool
 ) -> None:
     """Not while it lives, however long; but soon after its lease."""
     await looked_at(database)
-    assert told == []
+    assert told.names() == []
     await Leases(database).heartbeat(OTHER, "two", 0.01)
-    await until(lambda: told == ["taken_over"])
+    await until(lambda: told.names() == ["taken_over"])
     session = pool.session(ACME)
     assert session is not None
     assert session.wanted
 
 
 @pytest.mark.usefixtures("refused")
-async def test_what_was_stopped_at_the_other_node_is_not_taken_over(
-    database: Database, told: list[str]
-) -> None:
+async def test_what_was_stopped_at_the_other_node_is_not_taken_over(database: Database, told: Alerts) -> None:
     """Its operator did not want it any more before the node ended."""
     await sessions_table.set_wanted(database, ACME, False)
     await Leases(database).heartbeat(OTHER, "two", 0.01)
     await looked_at(database)
-    assert told == []
+    assert told.names() == []
 
 
 @pytest.mark.usefixtures("refused")
 async def test_a_session_that_was_replaced_is_not_taken_back(
-    database: Database, told: list[str], pool: SessionPool
+    database: Database, told: Alerts, pool: SessionPool
 ) -> None:
     """A session that another client evicted stays as it is until an operator says otherwise."""
     session = pool.session(ACME)
@@ -121,26 +117,26 @@ async def test_a_session_that_was_replaced_is_not_taken_back(
     session.enter(State.REPLACED, "another client logged in")
     await Leases(database).heartbeat(OTHER, "two", 0.01)
     await looked_at(database)
-    assert told == []
+    assert told.names() == []
     assert session.state is State.REPLACED
 
 
 async def test_a_node_of_the_same_name_is_not_this_one(
-    database: Database, pool: SessionPool, bus: EventBus, told: list[str]
+    database: Database, pool: SessionPool, bus: EventBus, told: Alerts
 ) -> None:
     """Two machines may both be called 'localhost': the living one is told by its identity."""
     for node in (THIS, OTHER):
         await Leases(database, node).heartbeat(node, "localhost", 60.0)
-    takeover = Takeover(database, pool, THIS, BusAlerts(bus))
+    takeover = Takeover(database, pool, THIS, told)
     await pool.start(ACME)
     error = CompanyInUse("held", holder="localhost")
     takeover.take(Event(ACME, "error", {"error": error.as_wire()}))
     await takeover._look()
-    assert told == []
+    assert told.names() == []
     await Leases(database, OTHER).heartbeat(OTHER, "localhost", 0.001)
 
     async def is_taken() -> bool:
         await takeover._look()
-        return told == ["taken_over"]
+        return told.names() == ["taken_over"]
 
     await until(is_taken)

@@ -83,7 +83,7 @@ class AlertDesk:
 
     def restore(self, troubles: Iterable[Trouble], held: Iterable[Held]) -> None:
         """Take up what an earlier run kept."""
-        self._troubles = {one.fingerprint: one for one in troubles}
+        self._troubles = {one.fingerprint: one for one in troubles} | self._troubles
         for one in held:
             self._storm.keep(one, self._clock.boottime())
 

@@ -232,14 +232,12 @@ class AlertStore:
             self._unwritten.update(dict.fromkeys(self._rows))
         if self.error is not None:
             self.error = None
-            log.info("alerts can be written down again")
             self._broken(None)
 
     def _failed(self, error: BaseException) -> None:
         why = f"alerts cannot be kept in {self._file.path if self._file else 'memory'}: {error}"
         self._bound_incidents()
         if self.error is None:
-            log.error("alerts cannot be kept on disk; they are told all the same", reason=str(error))
             self.error = why
             self._broken(why)
         then, self._after = self._after, []

@@ -1,46 +1,12 @@
-"""Where the service's alerts go, and those that it raises itself.
+"""The alerts that the service raises itself, each with its stable name and its words.
 
-Invariant: an alert reaches the log and every subscriber of events, whoever raised it; nobody's failure stops it.
+Invariant: one function for one kind; names and tags never change, because operators' rules match them.
 """
 
 from __future__ import annotations
 
-import time
-
-from standfast.alert import Alert, AlertSink, LoggedAlerts
+from standfast.alert import Alert
 from standfast.errors import StandfastError
-from standfast.sessions.events import Event, EventBus
-
-KIND = "alert"
-
-
-class BusAlerts:
-    """Hands each alert to `sink` (the log) and, as an event of kind `alert`, to the bus. An alert of the whole node
-    has an empty company."""
-
-    def __init__(self, bus: EventBus, sink: AlertSink | None = None) -> None:
-        self._bus = bus
-        self._sink = sink or LoggedAlerts()
-
-    def take(self, alert: Alert) -> None:
-        if alert.quiet:
-            return
-        self._sink.take(alert)
-        company = alert.tags.get("company_id", "")
-        self._bus.publish(Event(company, KIND, {"company": company, "kind": KIND, **as_wire(alert)}))
-
-
-def as_wire(alert: Alert) -> dict[str, object]:
-    """The JSON form of an alert; `at` in seconds since 1970."""
-    return {
-        "name": alert.name,
-        "level": alert.level,
-        "message": alert.message,
-        "tags": dict(alert.tags),
-        "facts": dict(alert.facts),
-        "at": round(time.time(), 3),
-    }
-
 
 _TAGS = {"component": "service"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -163,7 +163,7 @@ class Alerting:
             over = "alerts can be written down again"
             self.take(Alert("alerts_kept_again", "info", over, _TAGS, ends=("alerts_not_kept",), quiet=True))
             return
-        step = "Free or add disk space for the state directory, or make it writable; till then a restart forgets alerts."
+        step = "Free or add disk space for the state directory, or make it writable; a restart would forget alerts."
         self.take(Alert("alerts_not_kept", "warning", why, _TAGS, {"next_step": step}, lasts=True))
 
 
@@ -208,6 +208,3 @@ def outcome_wire(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 2),
         "error": None if failure is None else failure.as_wire(),
     }
-
-
-MakeChannels = Callable[[Settings], Sequence[Channel]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from standfast import __version__
+from standfast.alerts.channel import Channel
+from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.messaging.mailbox import Mailbox
@@ -26,7 +28,7 @@ from standfast.node import bridge_directory, node_binary
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
 from standfast.service import alarms
-from standfast.service.alarms import BusAlerts
+from standfast.service.alerting import Alerting
 from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.chatting import Chatting
@@ -85,6 +87,8 @@ class ServiceOptions:
     watch: WatchOptions = field(default_factory=WatchOptions)
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=SystemClock)
+    channels: Sequence[Channel] | None = None  # of alerts; None: those that the settings name
+    couriers: CourierOptions = field(default_factory=CourierOptions)
 
 
 class Service:
@@ -92,9 +96,9 @@ class Service:
 
     def __init__(self, settings: Settings, options: ServiceOptions | None = None) -> None:
         self.settings = settings
-        self.options = options or ServiceOptions()
+        self.options = given = options or ServiceOptions()
         self.bus = EventBus()
-        self.alerts = BusAlerts(self.bus)
+        self.alerts = Alerting(settings, self.bus, given.clock, given.channels or (), given.couriers)
         self.state = StateDirectory(settings.state_dir)
         self._stack = contextlib.AsyncExitStack()
         self._vault_is_open = False
@@ -149,6 +153,7 @@ class Service:
         node, bridge = self._node_and_bridge()
         self.state.acquire()
         self._stack.callback(self.state.release)
+        await self._stack.enter_async_context(self.alerts.open())
         self._bind_http()
         if self.options.with_simulator:
             self.simulator = Simulator(self.state.path / "whatsapp", node, bridge)
@@ -301,6 +306,7 @@ class Service:
             Hooking(self.webhooks),
             consuming,
             self.monitoring,
+            self.alerts,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
