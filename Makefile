@@ -67,7 +67,7 @@ lock: setup-dev ## resolve all dependencies anew and rewrite the lock files
 
 clean: ## remove everything that setup, tests and tools have made
 	@rm -rf .venv .stamps bridge/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
-		.hypothesis build dist bench-results
+		.hypothesis .cache build dist bench-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/venv:
