@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from standfast.authstate.company import Company
+from standfast.health.monitor import Pace
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.service import Service, ServiceOptions
 from standfast.sessions.events import Event
@@ -65,9 +66,13 @@ def settings_of(state_dir: Path, options: DatabaseOptions | None, **more: Any) -
 
 
 @contextlib.asynccontextmanager
-async def running(state_dir: Path, options: DatabaseOptions | None, **more: Any) -> AsyncIterator[Running]:
+async def running(
+    state_dir: Path, options: DatabaseOptions | None, *, pace: Pace | None = None, **more: Any
+) -> AsyncIterator[Running]:
     """A gateway-only service on that state directory."""
-    service = Service(settings_of(state_dir, options, **more), ServiceOptions(gateway_only=True))
+    service = Service(
+        settings_of(state_dir, options, **more), ServiceOptions(gateway_only=True, pace=pace or Pace())
+    )
     heard = Running(service)
     service.bus.subscribe(heard.heard.append)
     async with service:

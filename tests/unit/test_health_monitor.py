@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from standfast.alert import Alert
 from standfast.health.document import Finding
-from standfast.health.monitor import CLEAR_S, Monitor
+from standfast.health.monitor import CLEAR_S, Monitor, Pace
 
 
 class Taken:
@@ -117,7 +117,7 @@ async def test_a_look_that_fails_ends_nothing() -> None:
             raise RuntimeError("a bug")
         return [found()]
 
-    monitor = Monitor(look, taken, delay_s=0, interval_s=0.01)
+    monitor = Monitor(look, taken, pace=Pace(delay_s=0, interval_s=0.01))
     task = asyncio.create_task(monitor.run())
     async with asyncio.timeout(5):
         while not taken.alerts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,15 +19,13 @@ from standfast.health.document import Finding
 
 log = structlog.get_logger(__name__)
 
-DELAY_S = 5.0
-INTERVAL_S = 10.0
-KEYS_INTERVAL_S = 300.0
 # For how long a finding must be gone before its trouble counts as over. What is measured seldom ends at once.
 CLEAR_S: Mapping[str, float] = {
     "slow_queries": 0.0,  # it looks back over five minutes by itself
     "queries_failing": 0.0,
     "pool_usage_high": 60.0,
     "pool_exhausted": 60.0,
+    "server_connections_high": 300.0,
     "expired_keys": 0.0,
     "disk_low": 60.0,
     "fds_high": 60.0,
@@ -43,6 +42,16 @@ alerted by the room in which it happens, the moment that it happens."""
 _ALERT_LEVELS: Mapping[str, Level] = {"warning": "warning", "error": "error", "critical": "critical"}
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When the first look comes, and how long it is between two; `clear` stretches or shortens `CLEAR_S`."""
+
+    delay_s: float = 5.0
+    interval_s: float = 10.0
+    keys_interval_s: float = 300.0
+    clear: float = 1.0
+
+
 class Monitor:
     """`look` measures and gives the findings. `open_alerts` gives the alerts that stand open, told by an earlier run
     too: those of this table which the first look does not find are over."""
@@ -53,22 +62,20 @@ class Monitor:
         alerts: AlertSink,
         open_alerts: Callable[[], Iterable[Alert]] = tuple,
         *,
-        delay_s: float = DELAY_S,
-        interval_s: float = INTERVAL_S,
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look
         self._alerts = alerts
         self._open_alerts = open_alerts
-        self._delay_s = delay_s
-        self._interval_s = interval_s
+        self._pace = pace or Pace()
         self._clock = clock
         self._seen: dict[str, tuple[Alert, float]] | None = None  # by fingerprint, with when it was last seen
         self.failures = 0
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.sleep(self._delay_s)
+        await asyncio.sleep(self._pace.delay_s)
         while True:
             started = self._clock()
             try:
@@ -76,7 +83,7 @@ class Monitor:
             except Exception:
                 self.failures += 1
                 log.exception("looking at the service's health failed")
-            await asyncio.sleep(max(0.0, started + self._interval_s - self._clock()))
+            await asyncio.sleep(max(0.0, started + self._pace.interval_s - self._clock()))
 
     def judge(self, findings: Iterable[Finding]) -> None:
         """Raise what was found, and end what has been gone for long enough."""
@@ -89,7 +96,7 @@ class Monitor:
                 self._seen[alert.fingerprint] = (alert, now)
                 self._alerts.take(alert)
         for fingerprint, (alert, last) in list(self._seen.items()):
-            if last < now and now - last >= CLEAR_S[alert.name]:
+            if last < now and now - last >= CLEAR_S[alert.name] * self._pace.clear:
                 del self._seen[fingerprint]
                 self._alerts.take(_ended(alert))
 

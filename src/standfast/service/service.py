@@ -21,6 +21,7 @@ from standfast.alerts.channel import Channel
 from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
+from standfast.health.monitor import Pace
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -39,7 +40,7 @@ from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
-from standfast.service.monitoring import Monitoring
+from standfast.service.monitoring import Instruments, Monitoring
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
@@ -86,6 +87,7 @@ class ServiceOptions:
     hosts: HostsOptions = field(default_factory=HostsOptions)
     watch: WatchOptions = field(default_factory=WatchOptions)
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
     clock: Clock = field(default_factory=SystemClock)
     channels: Sequence[Channel] | None = None  # of alerts; None: those that the settings name
     couriers: CourierOptions = field(default_factory=CourierOptions)
@@ -100,6 +102,7 @@ class Service:
         self.bus = EventBus()
         self.alerts = Alerting(settings, self.bus, given.clock, given.channels or (), given.couriers)
         self.state = StateDirectory(settings.state_dir)
+        self._instruments = Instruments(settings)
         self._stack = contextlib.AsyncExitStack()
         self._vault_is_open = False
         self.simulator: Simulator | None = None
@@ -172,8 +175,8 @@ class Service:
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._stack.callback(self.mailbox.log.end_waits)
-        for work in (self._board.run(), self._follower.run(), self._takeover.run(), self._archivist.run()):
-            self._spawn(work)
+        for room in (self._board, self._follower, self._takeover, self._archivist, self.monitoring):
+            self._spawn(room.run())
         if not self.options.gateway_only:
             # Undone from the last to the first: no new sends, no new sockets; the hosts end theirs, and what they hand
             # over meanwhile is kept; then what is to be written down.
@@ -185,7 +188,13 @@ class Service:
             self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.http is not None:
                 await self.http.start(
-                    self.pool, self.messenger, self.status, self.vault, self.hosts, self.monitoring.health
+                    self.pool,
+                    self.messenger,
+                    self.status,
+                    self.vault,
+                    self.hosts,
+                    self.monitoring.health,
+                    self._instruments.histograms,
                 )
                 self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:
@@ -208,7 +217,10 @@ class Service:
         is_fresh = not (directory / "vault.db").exists()
         own = await self._stack.enter_async_context(
             open_own_database(
-                self.settings, self._server_changed, patience_s=None if is_fresh else START_PATIENCE_S
+                self.settings,
+                self._server_changed,
+                patience_s=None if is_fresh else START_PATIENCE_S,
+                observers=self._instruments.observers,
             )
         )
         self.database = own.database
@@ -298,7 +310,9 @@ class Service:
         )
         self.gateway.serve_hosts(self.hosts)
         consuming = Consuming(self.mailbox.consumers)
-        self.monitoring = Monitoring(self.vault.options.node_name, watches=settings.auto_start_monitoring)
+        self.monitoring = Monitoring(
+            settings, self._instruments, self.database, self.vault, self.alerts, self.options.pace
+        )
         rooms = (
             operators,
             Readers(self.messenger),
