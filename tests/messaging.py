@@ -112,7 +112,8 @@ class Post:
         self.messenger.outbox._clock = clock
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     async def start(self) -> None:
         self.mailbox.open()

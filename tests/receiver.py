@@ -117,7 +117,8 @@ class Hooks:
         self._next = 0
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     def alerted(self, name: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.name == name]

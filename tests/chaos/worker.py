@@ -38,7 +38,8 @@ class _Alerts:
         self._tell = tell
 
     def take(self, alert: Alert) -> None:
-        self._tell(event="alert", name=alert.name, message=alert.message)
+        if not alert.quiet:
+            self._tell(event="alert", name=alert.name, message=alert.message)
 
 
 class Worker:

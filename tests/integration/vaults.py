@@ -33,7 +33,8 @@ class Alerts:
     taken: list[Alert] = field(default_factory=list)
 
     def take(self, alert: Alert) -> None:
-        self.taken.append(alert)
+        if not alert.quiet:
+            self.taken.append(alert)
 
     def names(self) -> list[str]:
         return [alert.name for alert in self.taken]

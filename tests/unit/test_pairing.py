@@ -104,7 +104,8 @@ class World:
         self.pool.use_host(self)
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     async def request(self, method: str, params: Any, *, timeout_s: float) -> msgspec.Raw:
         self.done.append(method)

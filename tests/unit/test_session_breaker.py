@@ -66,7 +66,8 @@ class World:
         self.pool.use_host(self.host)
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     def _react(self, params: dict[str, Any]) -> None:
         if self.answer is not None:

@@ -112,7 +112,8 @@ class World:
         return self.engines[-1]
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     @property
     def names(self) -> list[str]:

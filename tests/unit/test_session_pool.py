@@ -77,7 +77,8 @@ class World:
         self.pool.use_host(self.host)
 
     def take(self, alert: Alert) -> None:
-        self.alerts.append(alert)
+        if not alert.quiet:
+            self.alerts.append(alert)
 
     async def _find(self, company: Company) -> str | None:
         return "the node b"

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from standfast.alert import Alert, AlertSink
+from standfast.alert import AlertSink
 from standfast.errors import StandfastError, UsageError
+from standfast.messaging import webhooks_alarms as alarms
 from standfast.messaging.deliveries import Backlog, DeliveryTable, Owed
 from standfast.messaging.events import EventLog, LoggedEvent
 from standfast.messaging.file import MessageFile
@@ -140,12 +141,16 @@ class Webhooks:
         if running is not None:
             running.task.cancel()
             await asyncio.gather(running.task, return_exceptions=True)
+        self._alerts.take(alarms.settled(name, "was removed"))
         await self._table.forget(name)
 
     async def pause(self, name: str, why: str | None = None) -> dict[str, Any]:
         """Deliver nothing, and keep what it is owed."""
         self._set_paused(name, True)
         await self._registry.change(name, paused=True, paused_why=why)
+        if name in self._running:
+            self._running[name].told_failing = False
+        self._alerts.take(alarms.settled(name, "was paused"))
         return self.show(name)
 
     async def resume(self, name: str) -> dict[str, Any]:
@@ -153,6 +158,7 @@ class Webhooks:
         now = self._clock()
         await self._registry.change(name, paused=False, paused_why=None, resumed_at=now)
         self._set_paused(name, False, now)
+        self._alerts.take(alarms.resumed(name))
         return self.show(name)
 
     async def rotate(self, name: str, secret: str | None = None, keep_h: float = 24.0) -> dict[str, Any]:
@@ -257,6 +263,8 @@ class Webhooks:
         courier.paused, courier.resumed_at = webhook.paused, webhook.resumed_at
         task = asyncio.create_task(courier.run(), name=f"webhook {name}")
         self._running[name] = _Running(courier, task)
+        if not webhook.paused and name not in self._failing:
+            self._alerts.take(alarms.settled(name, "works"))
 
     def _wake(self) -> None:
         for running in self._running.values():
@@ -315,19 +323,12 @@ class Webhooks:
         if running is None:
             return
         if since is None:
-            if running.told_failing:
-                self._alert("webhook_back", "info", name, f"the webhook {name} takes events again")
+            self._alerts.take(alarms.back(name, quiet=not running.told_failing))
             running.told_failing = False
         elif not running.told_failing and self._clock() - since >= FAILING_ALERT_S:
             running.told_failing = True
             why = running.courier.last_error
-            self._alert(
-                "webhook_failing",
-                "warning",
-                name,
-                f"the webhook {name} has taken nothing for {FAILING_ALERT_S / 60:g} minutes: {why}",
-                next_step=f"Try it: standfast webhooks test {name}",
-            )
+            self._alerts.take(alarms.failing(name, FAILING_ALERT_S / 60, why))
 
     def _note_buried(self, name: str, count: int) -> None:
         running = self._running.get(name)
@@ -337,26 +338,12 @@ class Webhooks:
         if time.monotonic() - running.buried_told_at >= HOUR_S:
             running.buried_told_at = time.monotonic()
             told, running.buried = running.buried, 0
-            hours = self._options.give_up_s / HOUR_S
-            self._alert(
-                "webhook_dead_letters",
-                "error",
-                name,
-                f"{told} events were given up for the webhook {name}: it did not take them within {hours:g} h",
-                count=told,
-                next_step=f"Mend it, then: standfast webhooks replay {name} --dead",
-            )
+            self._alerts.take(alarms.dead_letters(name, told, self._options.give_up_s / HOUR_S))
 
     def _note_gone(self, name: str) -> None:
         self._set_paused(name, True)
         why = "it answered 410 Gone"
-        self._alert(
-            "webhook_gone",
-            "error",
-            name,
-            f"the webhook {name} is paused: {why}. What it is owed is kept",
-            next_step=f"standfast webhooks resume {name}, or remove {name}",
-        )
+        self._alerts.take(alarms.gone(name, why))
         task = asyncio.get_running_loop().create_task(self._pause_for_good(name, why))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
@@ -366,9 +353,6 @@ class Webhooks:
             await self._registry.change(name, paused=True, paused_why=why)
         except StandfastError as error:
             log.warning("a pause was not written down", webhook=name, code=error.code)
-
-    def _alert(self, kind: str, level: Any, name: str, message: str, **facts: Any) -> None:
-        self._alerts.take(Alert(kind, level, message, {"component": "webhooks", "webhook": name}, facts))
 
     async def _tidy(self) -> None:
         while True:

@@ -12,12 +12,19 @@ _TAGS = {"component": "service"}
 
 
 def server_ended(error: StandfastError) -> Alert:
-    return Alert("embedded_postgres_ended", "error", error.message, _TAGS, {"next_step": error.next_step})
+    return Alert(
+        "embedded_postgres_ended", "error", error.message, _TAGS, {"next_step": error.next_step}, lasts=True
+    )
 
 
 def server_back(restarts: int) -> Alert:
     return Alert(
-        "embedded_postgres_back", "info", "the embedded PostgreSQL runs again", _TAGS, {"restarts": restarts}
+        "embedded_postgres_back",
+        "info",
+        "the embedded PostgreSQL runs again",
+        _TAGS,
+        {"restarts": restarts},
+        ends=("embedded_postgres_ended",),
     )
 
 
@@ -30,6 +37,7 @@ def nothing_opens_yet(error: StandfastError) -> Alert:
         "It goes on by itself when PostgreSQL answers",
         _TAGS,
         {"next_step": error.next_step},
+        lasts=True,
     )
 
 
@@ -41,6 +49,7 @@ def running_from_replica(error: StandfastError) -> Alert:
         f"started from the replica, because PostgreSQL cannot be used: {error.message}",
         _TAGS,
         {"next_step": error.next_step},
+        lasts=True,
     )
 
 
@@ -51,6 +60,24 @@ def schema_refused(error: StandfastError) -> Alert:
         f"the database's schema could not be brought up: {error.message}",
         _TAGS,
         {"next_step": error.next_step},
+        lasts=True,
+    )
+
+
+def schema_ready() -> Alert:
+    """PostgreSQL answers, and its tables are there: said at each start too."""
+    return Alert(
+        "schema_ready",
+        "info",
+        "PostgreSQL can be used: its tables are those of this version",
+        _TAGS,
+        ends=(
+            "schema_not_ready",
+            "started_without_database",
+            "waiting_for_database",
+            "embedded_postgres_ended",
+        ),
+        quiet=True,
     )
 
 

@@ -54,8 +54,7 @@ class Archivist:
             for company in sorted(self._due):
                 try:
                     await self._archive(company)
-                    self._due.discard(company)
-                    self._told.discard(company)
+                    self._done(company)
                 except DatabaseUnavailable as error:
                     log.debug("a dead auth state waits for PostgreSQL", company=company, reason=error.message)
                 except StandfastError as error:
@@ -74,6 +73,11 @@ class Archivist:
                 await self._roster.unlinked(company)  # its note may not have been written yet
             await self._roster.prepare_pairing(company)
 
+    def _done(self, company: Company) -> None:
+        self._due.discard(company)
+        self._told.discard(company)
+        self._alerts.take(_archived(company))
+
     def _failed(self, company: Company, error: StandfastError) -> None:
         log.warning("a dead auth state was not archived", company=company, code=error.code)
         if company not in self._told:
@@ -88,4 +92,16 @@ def _not_archived(company: Company, error: StandfastError) -> Alert:
         f"the dead auth state of {company} could not be archived, and was not removed: {error.message}",
         {"component": "service", "company_id": company},
         {"next_step": error.next_step},
+        lasts=True,
+    )
+
+
+def _archived(company: Company) -> Alert:
+    return Alert(
+        "auth_state_archived",
+        "info",
+        f"nothing of the dead auth state of {company} is left to be archived",
+        {"component": "service", "company_id": company},
+        ends=("auth_state_not_archived",),
+        quiet=True,
     )

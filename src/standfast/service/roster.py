@@ -96,6 +96,12 @@ class VaultRoster:
         """Companies whose creds WhatsApp is known to have ended."""
         return sorted(wish.company for wish in self._wishes.values() if wish.unlinked)
 
+    def stopped(self) -> list[Company]:
+        """Companies that could be connected and that an operator wants to be left alone."""
+        wishes = [wish for wish in self._wishes.values() if not (wish.wanted or wish.unlinked)]
+        records = ((wish.company, self._vault.replica.record(wish.company)) for wish in wishes)
+        return sorted(company for company, record in records if record is not None and record.has_creds)
+
     async def check_known(self, company: Company) -> None:
         if self._is_away:
             record = self._vault.replica.record(company)

@@ -48,6 +48,7 @@ class SchemaKeeper:
         self.is_ready = True
         self._told, self._words = None, alarms.schema_refused
         self._needed.clear()
+        self._alerts.take(alarms.schema_ready())
         return None
 
     async def tried_within(self, patience_s: float) -> bool:

@@ -48,6 +48,7 @@ from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
 from standfast.service.vault import vault_directory, vault_key, vault_options
+from standfast.sessions import alarms as session_alarms
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
 from standfast.sessions.events import EventBus
@@ -201,6 +202,8 @@ class Service:
                 # The tables of a database that is there may just be being made.
                 await self._schema.tried_within(SCHEMA_PATIENCE_S)
             await self.pool.start_wanted()
+            for company in self.roster.stopped():
+                self.alerts.take(session_alarms.unwanted(company))
 
     def _bind_http(self) -> None:
         if self.settings.http == "off" or self.options.gateway_only:

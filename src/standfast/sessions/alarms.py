@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from standfast.alert import Alert, Level
+from standfast.authstate.company import Company
 from standfast.sessions.phone import masked
 from standfast.sessions.session import Session
+
+LASTING = ("session_breaker_open", "session_replaced", "session_forbidden", "session_logged_out")
 
 
 def breaker_open(session: Session, pause_s: float) -> Alert:
@@ -23,12 +26,47 @@ def breaker_open(session: Session, pause_s: float) -> Alert:
         retry_in_s=round(pause_s),
         status=session.status,
         next_step=f"docs/sessions.md says what the codes mean; 'standfast restart {session.company}' tries it now.",
+        lasts=True,
     )
 
 
 def breaker_closed(session: Session) -> Alert:
     return _alert(
-        session, "session_breaker_closed", "info", f"{session.company} is connected again, and stays so"
+        session,
+        "session_breaker_closed",
+        "info",
+        f"{session.company} is connected again, and stays so",
+        ends=LASTING,
+    )
+
+
+def stands(session: Session) -> Alert:
+    """It has been open for long enough to count as connected."""
+    message = f"{session.company} is connected, and stays so"
+    return _alert(session, "session_stands", "info", message, ends=LASTING, quiet=True)
+
+
+def unwanted(company: Company) -> Alert:
+    """Nobody wants it connected: nobody is to be woken by it."""
+    return Alert(
+        "session_unwanted",
+        "info",
+        f"{company} is not to be connected any more",
+        _tags(company),
+        ends=LASTING,
+        quiet=True,
+    )
+
+
+def elsewhere(company: Company) -> Alert:
+    """Another node has it: what was wrong with it here is over."""
+    return Alert(
+        "session_elsewhere",
+        "info",
+        f"{company} is held by another node",
+        _tags(company),
+        ends=LASTING,
+        quiet=True,
     )
 
 
@@ -40,6 +78,7 @@ def replaced(session: Session, holder: str | None) -> Alert:
         f"{session.company} was replaced and does not connect again by itself: {session.reason}",
         holder=holder,
         next_step=session.next_step,
+        lasts=True,
     )
 
 
@@ -50,6 +89,7 @@ def logged_out(session: Session) -> Alert:
         "error",
         f"{session.company} was logged out: {session.reason}. Its auth state is archived, then removed",
         next_step=session.next_step,
+        lasts=True,
     )
 
 
@@ -62,6 +102,7 @@ def forbidden(session: Session) -> Alert:
         f"{session.reason}",
         status=session.status,
         next_step=session.next_step,
+        lasts=True,
     )
 
 
@@ -83,5 +124,19 @@ def another_number(session: Session, before: str, now: str) -> Alert:
     )
 
 
-def _alert(session: Session, name: str, level: Level, message: str, **facts: Any) -> Alert:
-    return Alert(name, level, message, {"component": "sessions", "company_id": session.company}, facts)
+def _alert(
+    session: Session,
+    name: str,
+    level: Level,
+    message: str,
+    *,
+    lasts: bool = False,
+    ends: tuple[str, ...] = (),
+    quiet: bool = False,
+    **facts: Any,
+) -> Alert:
+    return Alert(name, level, message, _tags(session.company), facts, lasts=lasts, ends=ends, quiet=quiet)
+
+
+def _tags(company: Company) -> dict[str, str]:
+    return {"component": "sessions", "company_id": company}

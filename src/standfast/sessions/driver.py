@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from standfast.alert import Alert, AlertSink
-from standfast.errors import ServiceUnavailable, StandfastError
+from standfast.errors import CompanyInUse, ServiceUnavailable, StandfastError
 from standfast.sessions import alarms
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.breaker import BreakerState, pause_s
@@ -125,6 +125,8 @@ class SessionDriver:
         session.pairing, session.awaits_host = None, False
         session.enter(State.CLOSED, error.message, error.next_step)
         log.error("session not started", company=session.company, code=error.code, reason=error.message)
+        if isinstance(error, CompanyInUse):
+            self.alert(alarms.elsewhere(session.company))
         self.tell(session)
 
     def retry(self, session: Session) -> None:
@@ -178,6 +180,8 @@ class SessionDriver:
         if session.succeeded():
             self.alert(alarms.breaker_closed(session))
             self.tell(session)
+        else:
+            self.alert(alarms.stands(session))
 
     async def end(self, session: Session, reason: str, next_step: str | None = None) -> None:
         """End the session's socket, if there is one; the session's lock is held."""

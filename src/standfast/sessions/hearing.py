@@ -227,8 +227,8 @@ class Hearing:
         if session.state is State.LOGGED_OUT:
             session.wanted = False
             self._driver.note(remember(session.company, self._roster.unlinked(session.company)))
-            if not session.unlinking:
-                self._driver.alert(alarms.logged_out(session))
+            alarm = alarms.unwanted(session.company) if session.unlinking else alarms.logged_out(session)
+            self._driver.alert(alarm)
         elif session.state is State.FORBIDDEN:
             self._driver.alert(alarms.forbidden(session))
         elif session.state is State.REPLACED:

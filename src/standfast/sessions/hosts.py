@@ -124,6 +124,7 @@ class Hosts:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._failed_at: float | None = None
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -138,6 +139,7 @@ class Hosts:
         except BaseException:
             self._forget(member)
             raise
+        self._alerts.take(_hosts_stand())
 
     async def stop(self) -> None:
         """End every host in order, all at once."""
@@ -200,15 +202,8 @@ class Hosts:
             await member.engine.start()
         except StandfastError as error:
             self._forget(member)
-            self._alerts.take(
-                Alert(
-                    "host_not_started",
-                    "error",
-                    f"another Node host did not come up; sessions wait for it: {error.message}",
-                    {"component": "sessions"},
-                    {"hosts": len(self._members), "next_step": error.next_step},
-                )
-            )
+            self._failed_at = time.monotonic()
+            self._alerts.take(_not_started(error, len(self._members)))
             # Whoever waited for it is placed anew, which starts another one where that is needed.
             await asyncio.sleep(self.options.retry_s)
             self.listener.ready()
@@ -232,7 +227,15 @@ class Hosts:
             self.listener.lost("it was replaced", left)
             self.listener.ready()
 
-    def end_idle(self) -> None:
+    def look(self) -> None:
+        """To be called now and then: end what is not needed, and tell once nothing waits for a host that fails."""
+        self._end_idle()
+        has_settled = self._failed_at is None or time.monotonic() - self._failed_at > 2 * self.options.retry_s
+        if self._failed_at is not None and has_settled and all(one.engine.is_ready for one in self._members):
+            self._failed_at = None
+            self._alerts.take(_hosts_stand())
+
+    def _end_idle(self) -> None:
         """End what has had no session for a while; one host always stays."""
         now = time.monotonic()
         for member in reversed(self._members):
@@ -284,3 +287,25 @@ class Hosts:
         engine = self._connections.pop(connection, None)
         if engine is not None:
             engine.host_detached(connection)
+
+
+def _not_started(error: StandfastError, hosts: int) -> Alert:
+    return Alert(
+        "host_not_started",
+        "error",
+        f"another Node host did not come up; sessions wait for it: {error.message}",
+        {"component": "sessions"},
+        {"hosts": hosts, "next_step": error.next_step},
+        lasts=True,
+    )
+
+
+def _hosts_stand() -> Alert:
+    return Alert(
+        "hosts_stand",
+        "info",
+        "no session waits for a Node host that does not come up",
+        {"component": "sessions"},
+        ends=("host_not_started",),
+        quiet=True,
+    )

@@ -99,6 +99,8 @@ class SessionPool:
 
     async def stop(self, company: str) -> Session:
         """End the session and do not start it again by itself. The auth state stays."""
+        # Also where there is no session any more: an alert of it may be open, and this is how an operator ends that.
+        self._driver.alert(alarms.unwanted(company_id(company)))
         session = self._existing(company)
         await self._want(session, False)
         async with session.lock:

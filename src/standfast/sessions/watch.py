@@ -83,7 +83,7 @@ class HostWatch:
         """Look at every host once."""
         try:
             await asyncio.gather(*(self._look_at(member) for member in self._hosts.members))
-            self._hosts.end_idle()
+            self._hosts.look()
         except Exception:
             log.exception("looking at the Node hosts failed")
 

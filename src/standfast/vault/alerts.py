@@ -1,6 +1,7 @@
 """The alerts that the vault raises, each with its stable name and its words.
 
-Invariant: one function for one kind; names and tags never change, because operators' rules match them.
+Invariant: one function for one kind; names and tags never change, because operators' rules match them. What ends a
+lasting one is said again by the next process: the one that raised it may not live to see its end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from standfast.errors import StandfastError
 from standfast.vault.storage.damage import Damage
 
 _VAULT = {"component": "vault"}
+_ENDED_BY_DATABASE = ("outage_began", "grace_half_used", "grace_expired")
+_ENDED_BY_DELIVERY = ("journal_growing", "replication_stuck")
 
 
 def cached_credentials(company: Company, age_s: float | None, error: StandfastError | None) -> Alert:
@@ -42,6 +45,7 @@ def outage_began(error: StandfastError | None) -> Alert:
         "PostgreSQL is away; sessions go on from the replica",
         _VAULT,
         {"error": error.message if error else None, "next_step": error.next_step if error else None},
+        lasts=True,
     )
 
 
@@ -52,6 +56,19 @@ def restored(duration_s: float, batches: int) -> Alert:
         "PostgreSQL is back and has everything that was written meanwhile",
         _VAULT,
         {"duration_s": round(duration_s, 1), "batches_replayed": batches},
+        ends=_ENDED_BY_DATABASE,
+    )
+
+
+def database_stands() -> Alert:
+    """PostgreSQL confirms this node, and no outage of this process goes on."""
+    return Alert(
+        "database_stands",
+        "info",
+        "PostgreSQL confirms this node again",
+        _VAULT,
+        ends=_ENDED_BY_DATABASE,
+        quiet=True,
     )
 
 
@@ -62,6 +79,7 @@ def grace_half_used(age_s: float, limit_s: float) -> Alert:
         "half of the grace period is used: bring PostgreSQL back before a session has to reconnect without it",
         _VAULT,
         {"age_s": round(age_s, 1), "limit_s": limit_s},
+        lasts=True,
     )
 
 
@@ -72,6 +90,7 @@ def grace_expired(age_s: float, limit_s: float, companies: int) -> Alert:
         "the grace period is over: sessions that are open stay open, but no new connection opens from the replica",
         _VAULT,
         {"age_s": round(age_s, 1), "limit_s": limit_s, "companies": companies},
+        lasts=True,
     )
 
 
@@ -83,6 +102,7 @@ def fenced(company: Company, batches: int, quarantine_id: int | None, why: str) 
         f"this node no longer owns {company}: {why}" + (f"; {kept}" if quarantine_id is not None else ""),
         {**_VAULT, "company_id": company},
         {"batches": batches, "quarantine": quarantine_id},
+        ends=_ENDED_BY_DELIVERY,  # there is no journal here any more
     )
 
 
@@ -107,6 +127,20 @@ def foreign_database(companies: int, journaled: int, copy: Path | None) -> Alert
         f"PostgreSQL is another database than the one that this node's replica belongs to; {kept}",
         _VAULT,
         {"companies": companies, "companies_with_journal": journaled},
+        lasts=copy is None,
+        ends=() if copy is None else ("foreign_database",),
+    )
+
+
+def own_database() -> Alert:
+    """What answers is the database that the replica belongs to."""
+    return Alert(
+        "own_database",
+        "info",
+        "PostgreSQL is the database that this node's replica belongs to",
+        _VAULT,
+        ends=("foreign_database",),
+        quiet=True,
     )
 
 
@@ -120,6 +154,18 @@ def node_shared(node: str) -> Alert:
         {
             "next_step": "Stop one of both, and remove the directory 'vault' from the state directory of the copy."
         },
+        lasts=True,
+    )
+
+
+def node_alone() -> Alert:
+    return Alert(
+        "node_alone",
+        "info",
+        "no other process speaks for this node",
+        _VAULT,
+        ends=("node_shared",),
+        quiet=True,
     )
 
 
@@ -148,6 +194,19 @@ def journal_growing(company: Company, batches: int, size_bytes: int, oldest_s: f
         f"the journal of {company} grows: PostgreSQL has not taken its writes",
         {**_VAULT, "company_id": company},
         {"batches": batches, "bytes": size_bytes, "oldest_s": round(oldest_s)},
+        lasts=True,
+    )
+
+
+def journal_carried(company: Company, *, wholly: bool) -> Alert:
+    """The journal does not grow any more; `wholly`: there is nothing left in it."""
+    return Alert(
+        "journal_carried",
+        "info",
+        f"PostgreSQL takes the journal of {company} again",
+        {**_VAULT, "company_id": company},
+        ends=_ENDED_BY_DELIVERY if wholly else ("journal_growing",),
+        quiet=True,
     )
 
 
@@ -158,15 +217,37 @@ def replication_stuck(company: Company, error: StandfastError) -> Alert:
         f"PostgreSQL refuses the writes of {company}; they stay in the journal: {error.message}",
         {**_VAULT, "company_id": company},
         {"next_step": error.next_step, "code": error.code},
+        lasts=True,
+    )
+
+
+def replication_goes_on(company: Company) -> Alert:
+    return Alert(
+        "replication_goes_on",
+        "info",
+        f"PostgreSQL takes the writes of {company} again",
+        {**_VAULT, "company_id": company},
+        ends=("replication_stuck",),
+        quiet=True,
     )
 
 
 def journal_unwritable(error: StandfastError) -> Alert:
-    return Alert("journal_unwritable", "critical", error.message, _VAULT, {"next_step": error.next_step})
+    return Alert(
+        "journal_unwritable", "critical", error.message, _VAULT, {"next_step": error.next_step}, lasts=True
+    )
 
 
-def journal_writable_again() -> Alert:
-    return Alert("journal_writable_again", "info", "writes can be made durable again", _VAULT)
+def journal_writable_again(*, quiet: bool = False) -> Alert:
+    """`quiet`: this process has not known it otherwise."""
+    return Alert(
+        "journal_writable_again",
+        "info",
+        "writes can be made durable again",
+        _VAULT,
+        ends=("journal_unwritable",),
+        quiet=quiet,
+    )
 
 
 def saves_skipped(company: Company, count: int) -> Alert:

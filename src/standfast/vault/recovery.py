@@ -43,6 +43,8 @@ class Recovery:
         self._foreign_told = False
         self._unbound: str | None = None
         self._shared_at: float | None = None
+        self._own_told = self._alone_told = False
+        self._began = time.monotonic()
         self._wake = asyncio.Event()
         vault.outage.changed(self._changed)
         heartbeat.on_revision = self._revised
@@ -57,10 +59,15 @@ class Recovery:
         """Refuses the answer of another database than the one that the replica belongs to."""
         if heartbeat.shared:
             self._tell_shared()
+        else:
+            self._tell_alone()
         bound = self._vault.replica.database
         if bound in (None, heartbeat.database):
             self._foreign, self._foreign_told = None, False
             self._vault.held.barred = None
+            if not self._own_told:
+                self._own_told = True
+                self._alerts.take(raised.own_database())
             if bound is None:
                 self._unbound = heartbeat.database
                 self._wake.set()
@@ -78,11 +85,22 @@ class Recovery:
     def _tell_shared(self) -> None:
         """Once, and once more where it comes again later."""
         former, self._shared_at = self._shared_at, time.monotonic()
+        self._alone_told = False
         if former is None or self._shared_at - former > _SHARED_TOLD_FOR_S:
             self._alerts.take(raised.node_shared(self._vault.options.node_name))
 
+    def _tell_alone(self) -> None:
+        """Once nobody else has spoken for this node for a while."""
+        seen_at = self._began if self._shared_at is None else self._shared_at
+        if not self._alone_told and time.monotonic() - seen_at > _SHARED_TOLD_FOR_S:
+            self._alone_told = True
+            self._alerts.take(raised.node_alone())
+
     def _changed(self, _state: State) -> None:
         outage = self._vault.outage
+        if outage.state is State.ONLINE and self._away_since is None:
+            # An outage that a former process told of is over; one of this process ends with its report.
+            self._alerts.take(raised.database_stands())
         if outage.state is State.OUTAGE and self._away_since is None:
             self._away_since = time.monotonic()
             self._carried_before = self._vault.replicator.carried.batches
@@ -119,7 +137,7 @@ class Recovery:
         journaled = sum(record.journal_batches > 0 for record in records)
         if any(holding.is_open for holding in vault.holdings()):
             if not self._foreign_told:
-                self._foreign_told = True
+                self._foreign_told, self._own_told = True, False
                 self._alerts.take(raised.foreign_database(len(records), journaled, None))
             return
         copy = await vault.replica.copy_aside() if records else None

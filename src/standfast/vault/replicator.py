@@ -253,6 +253,8 @@ class Replicator:
         self.carried.batches += max(0, result.sequence - holding.applied)
         self.carried.keys += delivery.change.key_count
         self._replica.applied(holding.number, result.sequence)
+        if holding.stuck is not None:
+            self._alerts.take(raised.replication_goes_on(holding.company))
         holding.advance(result.sequence)
         self._stuck_until.pop(holding, None)
         if holding.pending:

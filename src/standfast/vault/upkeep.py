@@ -106,6 +106,8 @@ class Upkeep:
         oldest_s = 0.0 if record.journal_since is None else time.time() - record.journal_since
         if record.journal_bytes < GROWING_BYTES or oldest_s < GROWING_AFTER_S:
             self._growth_told.pop(record.company, None)
+            # Said at each sweep: what ended may have been told of by a former process.
+            self._alerts.take(raised.journal_carried(record.company, wholly=not record.journal_batches))
         elif record.journal_bytes >= 2 * self._growth_told.get(record.company, GROWING_BYTES // 2):
             self._growth_told[record.company] = record.journal_bytes
             self._alerts.take(

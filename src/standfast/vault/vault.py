@@ -71,6 +71,7 @@ class Vault:
         self._replication = replication
         self._alerts = alerts
         self._unwritable: JournalUnwritable | None = None
+        self._writing_judged = False
         self._skips_reported_at = 0.0
 
     def holdings(self) -> list[Holding]:
@@ -265,9 +266,9 @@ class Vault:
         """Remember, and tell once, that the journal cannot be written; None: that it can again."""
         if error is not None and self._unwritable is None:
             self._alerts.take(raised.journal_unwritable(error))
-        elif error is None and self._unwritable is not None:
-            self._alerts.take(raised.journal_writable_again())
-        self._unwritable = error
+        elif error is None and (self._unwritable is not None or not self._writing_judged):
+            self._alerts.take(raised.journal_writable_again(quiet=self._unwritable is None))
+        self._unwritable, self._writing_judged = error, True
 
     def _held(self, company: Company) -> Holding:
         holding = self.held.get(company)

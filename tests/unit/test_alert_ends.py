@@ -1,0 +1,114 @@
+"""Every trouble that is told of as going on is ended by something that is said as well."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import standfast
+from standfast.alert import Alert
+from standfast.authstate.company import Company
+from standfast.errors import DatabaseUnavailable, JournalUnwritable
+from standfast.messaging import webhooks_alarms
+from standfast.service import alarms as service_alarms
+from standfast.service import archivist
+from standfast.sessions import alarms as session_alarms
+from standfast.sessions import hosts
+from standfast.sessions.session import Session
+from standfast.vault import alerts as vault_alerts
+
+ACME = Company("acme")
+AWAY = DatabaseUnavailable("PostgreSQL does not answer", cause="timeout")
+SESSION = Session(ACME)
+LASTING = (
+    vault_alerts.outage_began(AWAY),
+    vault_alerts.grace_half_used(150.0, 300.0),
+    vault_alerts.grace_expired(300.0, 300.0, 1),
+    vault_alerts.foreign_database(1, 1, None),
+    vault_alerts.node_shared("a"),
+    vault_alerts.journal_growing(ACME, 1, 1, 61.0),
+    vault_alerts.replication_stuck(ACME, AWAY),
+    vault_alerts.journal_unwritable(JournalUnwritable("the disk is full")),
+    session_alarms.breaker_open(SESSION, 300.0),
+    session_alarms.replaced(SESSION, None),
+    session_alarms.logged_out(SESSION),
+    session_alarms.forbidden(SESSION),
+    hosts._not_started(AWAY, 1),
+    service_alarms.server_ended(AWAY),
+    service_alarms.nothing_opens_yet(AWAY),
+    service_alarms.running_from_replica(AWAY),
+    service_alarms.schema_refused(AWAY),
+    archivist._not_archived(ACME, AWAY),
+    webhooks_alarms.failing("crm", 15.0, "answered 500"),
+    webhooks_alarms.gone("crm", "it answered 410 Gone"),
+)
+# Said within one process that saw the trouble, or by the next one that finds none.
+SAID_ANYWAY = (
+    vault_alerts.database_stands(),
+    vault_alerts.own_database(),
+    vault_alerts.node_alone(),
+    vault_alerts.journal_carried(ACME, wholly=True),
+    vault_alerts.replication_goes_on(ACME),
+    vault_alerts.journal_writable_again(quiet=True),
+    session_alarms.stands(SESSION),
+    session_alarms.unwanted(ACME),
+    session_alarms.elsewhere(ACME),
+    hosts._hosts_stand(),
+    service_alarms.schema_ready(),
+    archivist._archived(ACME),
+    webhooks_alarms.back("crm", quiet=True),
+    webhooks_alarms.resumed("crm"),
+    webhooks_alarms.settled("crm", "works"),
+)
+REPORTS = (
+    vault_alerts.restored(10.0, 3),
+    vault_alerts.fenced(ACME, 2, 1, "the node b took it"),
+    vault_alerts.foreign_database(1, 0, Path("former")),
+    vault_alerts.journal_writable_again(),
+    session_alarms.breaker_closed(SESSION),
+    service_alarms.server_back(1),
+    webhooks_alarms.back("crm"),
+)
+
+
+@pytest.mark.parametrize("lasting", LASTING, ids=lambda alert: alert.name)
+def test_what_lasts_is_ended_by_something_that_names_it_and_concerns_the_same(lasting: Alert) -> None:
+    """An alert that goes on has an end of the same subject, and one that the next process says as well."""
+    assert lasting.lasts and not lasting.quiet
+    ends = [alert for alert in SAID_ANYWAY if lasting.name in alert.ends]
+    assert [alert for alert in ends if alert.subject == lasting.subject], "nothing ends it after a restart"
+
+
+@pytest.mark.parametrize("end", [*SAID_ANYWAY, *REPORTS], ids=lambda alert: alert.name)
+def test_what_ends_something_ends_only_what_can_last(end: Alert) -> None:
+    """Every name in `ends` is that of a lasting alert with the same subject; quiet ones are news of the best kind."""
+    subjects = {alert.name: alert.subject for alert in LASTING}
+    assert end.ends
+    assert {subjects[name] for name in end.ends} == {end.subject}
+    assert end.level == "info" or not end.quiet
+
+
+def test_no_lasting_alert_was_left_out_of_the_list() -> None:
+    """Whoever makes an alert last is held to an end by the tests above."""
+    root = Path(standfast.__file__).parent
+    made = {
+        name
+        for room in ("vault", "sessions", "messaging", "service")
+        for path in (root / room).rglob("*.py")
+        for name in _lasting_in(ast.parse(path.read_text()))
+    }
+    assert made == {alert.name for alert in LASTING}
+
+
+def _lasting_in(tree: ast.AST) -> set[str]:
+    """The names in calls that have `lasts=` something else than False."""
+    found = set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        passed = {word.arg: word.value for word in call.keywords}
+        if "lasts" not in passed or isinstance(passed["lasts"], ast.Name):
+            continue
+        texts = [one.value for one in call.args if isinstance(one, ast.Constant)]
+        found.add(str(texts[0]))
+    return found
