@@ -44,6 +44,7 @@ LASTING = (
     webhooks_alarms.failing("crm", 15.0, "answered 500"),
     webhooks_alarms.gone("crm", "it answered 410 Gone"),
 )
+TOLD_BY_THE_DESK = {"alerts_not_kept"}  # of its own file, by a method that says its end too
 # Said within one process that saw the trouble, or by the next one that finds none.
 SAID_ANYWAY = (
     vault_alerts.database_stands(),
@@ -76,7 +77,8 @@ REPORTS = (
 @pytest.mark.parametrize("lasting", LASTING, ids=lambda alert: alert.name)
 def test_what_lasts_is_ended_by_something_that_names_it_and_concerns_the_same(lasting: Alert) -> None:
     """An alert that goes on has an end of the same subject, and one that the next process says as well."""
-    assert lasting.lasts and not lasting.quiet
+    assert lasting.lasts
+    assert not lasting.quiet
     ends = [alert for alert in SAID_ANYWAY if lasting.name in alert.ends]
     assert [alert for alert in ends if alert.subject == lasting.subject], "nothing ends it after a restart"
 
@@ -99,7 +101,7 @@ def test_no_lasting_alert_was_left_out_of_the_list() -> None:
         for path in (root / room).rglob("*.py")
         for name in _lasting_in(ast.parse(path.read_text()))
     }
-    assert made == {alert.name for alert in LASTING}
+    assert made - TOLD_BY_THE_DESK == {alert.name for alert in LASTING}
 
 
 def _lasting_in(tree: ast.AST) -> set[str]:

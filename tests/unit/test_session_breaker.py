@@ -12,7 +12,7 @@ import pytest
 
 from standfast.alert import Alert
 from standfast.authstate.company import Company
-from standfast.errors import DatabaseUnavailable, ServiceUnavailable, StandfastError
+from standfast.errors import CompanyUnknown, DatabaseUnavailable, ServiceUnavailable, StandfastError
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.breaker import Breaker, BreakerLimits, BreakerState, pause_s
 from standfast.sessions.driver import STARTS_AT_ONCE
@@ -61,13 +61,13 @@ class World:
     def __init__(self, companies: list[Company]) -> None:
         self.answer: dict[str, Any] | None = {"kind": "closed", "status": 503, "reason": "try later"}
         self.alerts: list[Alert] = []
+        self.quiet: list[Alert] = []
         self.host = Host(self._react)
         self.pool = SessionPool(Wanted(companies), EventBus(), Nobody(), QUICK, alerts=self)
         self.pool.use_host(self.host)
 
     def take(self, alert: Alert) -> None:
-        if not alert.quiet:
-            self.alerts.append(alert)
+        (self.quiet if alert.quiet else self.alerts).append(alert)
 
     def _react(self, params: dict[str, Any]) -> None:
         if self.answer is not None:
@@ -124,6 +124,24 @@ async def test_only_a_connection_that_lasts_closes_the_breaker(world: World) -> 
     await until(lambda: world.session.state is State.OPEN, 2)
     await until(lambda: world.session.breaker.state is BreakerState.CLOSED, 2)
     assert (world.session.failures, world.names) == (0, ["session_breaker_open", "session_breaker_closed"])
+
+
+async def test_what_an_earlier_process_told_of_a_session_is_ended(world: World) -> None:
+    """A session that stands for long enough, and one that an operator stops, is nobody's trouble any more."""
+    world.answer = {"kind": "open", "jid": "79990000001:1@s.whatsapp.net"}
+    await world.pool.start_wanted()
+    await until(lambda: bool(world.quiet), 2)
+    await world.pool.stop(ACME)
+    with pytest.raises(CompanyUnknown):
+        await world.pool.stop("gone")
+    ended = [(alert.name, alert.subject) for alert in world.quiet]
+    assert ended == [
+        ("session_stands", "company_id=acme"),
+        ("session_unwanted", "company_id=acme"),
+        ("session_unwanted", "company_id=gone"),
+    ]
+    assert all("session_replaced" in alert.ends for alert in world.quiet)
+    assert world.alerts == []
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])

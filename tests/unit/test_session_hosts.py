@@ -97,6 +97,7 @@ class World:
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
+        self.quiet: list[Alert] = []
         self.engines: list[FakeEngine] = []
         self.start_fails = False
         self.pool = SessionPool(Wanted(), EventBus(), Nobody(), Backoff(base_s=60, jitter=0), alerts=self)
@@ -112,8 +113,7 @@ class World:
         return self.engines[-1]
 
     def take(self, alert: Alert) -> None:
-        if not alert.quiet:
-            self.alerts.append(alert)
+        (self.quiet if alert.quiet else self.alerts).append(alert)
 
     @property
     def names(self) -> list[str]:
@@ -174,9 +174,16 @@ async def test_a_host_that_does_not_come_up_is_tried_again(world: World) -> None
     for name in ("flow", "gold"):
         await world.pool.start(name)
     await until(lambda: "host_not_started" in world.names, 2)
+    world.quiet.clear()
+    await world.watch.look()
+    assert not world.quiet, "sessions wait still"
     world.start_fails = False
     await until(lambda: world.are_open(["flow", "gold"]), 2)
     assert max(len(held) for held in world.placed()) == 2
+    await asyncio.sleep(0.03)
+    await world.watch.look()
+    await world.watch.look()
+    assert [alert.ends for alert in world.quiet if "host" in alert.name] == [("host_not_started",)]
 
 
 async def test_a_host_without_sessions_ends_and_one_stays(world: World) -> None:
