@@ -158,6 +158,19 @@ class AlertFile:
         self._connection = self._opened()
 
 
+def history_of(directory: Path, since: float, limit: int) -> list[Incident]:
+    """The history in the file of that directory, which nothing is changed in; none where there is no file. Raises
+    `sqlite3.Error` and `OSError`."""
+    path = directory / "alerts.db"
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+    try:
+        return read_incidents(connection, since, limit)
+    finally:
+        connection.close()
+
+
 def read_incidents(connection: sqlite3.Connection, since: float, limit: int) -> list[Incident]:
     """Incidents of an open file that were reported after `since`, and all that go on, the newest first."""
     found = {

@@ -63,6 +63,9 @@ COMMANDS = (
         "doctor",
         "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
     ),
+    Listed(
+        "alerts", "alerts", "Show what operators were told of, and what goes on; 'test' tries the channels."
+    ),
     Listed("config", "config", "Show every setting with its source; secrets are masked."),
     Listed(
         "simulator",

@@ -21,6 +21,7 @@ from standfast.service.records import (
     Downloaded,
     ExportedFolder,
     Group,
+    RaisedAlert,
     Sent,
     Session,
     Status,
@@ -250,6 +251,19 @@ class Client:
     async def webhooks(self, verb: str, **params: Any) -> Any:
         """`list`, `show`, `add`, `remove`, `pause`, `resume`, `rotate`, `test`, `dead`, `replay`: docs/webhooks.md."""
         return await self._document(f"webhooks.{verb}", params)
+
+    async def alerts(
+        self, since_s: float = 86_400.0, *, open_only: bool = False, companies: Sequence[str] = ()
+    ) -> list[RaisedAlert]:
+        """Alerts that were reported in so many seconds (at most 30 days) and all that go on, newest first; of these
+        companies only, where some are named."""
+        params = {"since_s": since_s, "open_only": open_only, "companies": list(companies), "limit": 1_000}
+        found = await self._document("alerts.list", params)
+        return msgspec.convert(found["alerts"], list[RaisedAlert])
+
+    async def test_alerts(self, channel: str | None = None) -> list[dict[str, Any]]:
+        """Send a test over one channel of alerts, or all, and wait for what becomes of it: docs/alerts.md."""
+        return await self._typed(list[dict[str, Any]], "alerts.test", {"channel": channel}, CALL_TIMEOUT_S)
 
     async def consumers(self, verb: Literal["list", "remove"], **params: str) -> Any:
         """The names that `on_message` goes on under: all of them, or remove the one of that `name`."""

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from standfast.alert import LoggedAlerts
+from standfast.alerts.file import history_of
+from standfast.errors import StateDirectoryError
 from standfast.postgres.replication import Replication
+from standfast.service.alerting import HISTORY_MAX, incident_wire
 from standfast.service.database import SERVICE_PURPOSE, open_database
 from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.settings import Settings
@@ -53,6 +58,20 @@ async def local_replica(settings: Settings, purpose: str) -> AsyncIterator[Repli
             yield replica
         finally:
             await replica.close()
+
+
+def local_alerts(settings: Settings, since_s: float, *, open_only: bool) -> list[dict[str, Any]]:
+    """Alerts as the service of this state directory left them, newest first. `StateDirectoryError` where they cannot be
+    read."""
+    now, directory = time.time(), settings.state_dir / "alerts"
+    try:
+        incidents = history_of(directory, now - since_s, HISTORY_MAX)
+    except (OSError, sqlite3.Error) as error:
+        raise StateDirectoryError(
+            f"the alerts in {directory} cannot be read: {error}",
+            next_step="Check who owns the file; 'standfast up' moves one aside that is damaged.",
+        ) from error
+    return [incident_wire(one, now) for one in incidents if one.is_open or not open_only]
 
 
 @contextlib.asynccontextmanager

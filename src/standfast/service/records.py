@@ -207,3 +207,25 @@ class ExportedFolder(msgspec.Struct):
     company: str
     folder: str
     keys: int
+
+
+class RaisedAlert(msgspec.Struct, kw_only=True):
+    """One trouble as it was told to the operator; docs/alerts.md. `lasts`: it begins and ends, rather than happens;
+    `open`: it goes on, for `duration_s` by now. `level` is the worst that it had, `count` how often it was reported,
+    `returns` how often it came back soon after its end."""
+
+    id: str
+    name: str
+    level: str
+    message: str
+    since: float
+    last_at: float
+    lasts: bool
+    open: bool
+    ended: float | None = None
+    duration_s: float | None = None
+    count: int = 1
+    returns: int = 0
+    company: str | None = None
+    subject: str = ""
+    next_step: str | None = None

@@ -1,0 +1,195 @@
+"""`standfast alerts`: what operators were told of, what goes on, and whether the channels work.
+
+Thin: the service tells; where none runs, its file is read, and that is said.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.text import Text
+
+from standfast.cli.context import current_settings, run_async
+from standfast.cli.output import JsonOption, console, duration, print_json
+from standfast.cli.webhooks import since_time
+from standfast.errors import ServiceUnavailable, SettingsError, TargetFailed, UsageError
+from standfast.service.client import connect
+from standfast.service.offline import local_alerts, service_runs
+from standfast.settings import Settings
+from standfast.state_dir import StateDirectory
+
+MONTH_S = 30 * 86_400.0
+_LOOKS = {
+    "critical": ("✖", "bold red"),
+    "error": ("✖", "red"),
+    "warning": ("▲", "yellow"),
+    "info": ("●", "cyan"),
+}
+_NONE_SET_UP = "no channel of alerts is set up"
+_SET_ONE_UP = (
+    "Set SENTRY_DSN, or TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID, or STANDFAST_NOTIFY_URLS, and restart the service: "
+    "docs/alerts.md. Webhooks are tried with 'standfast webhooks test NAME'."
+)
+SinceOption = Annotated[
+    str, typer.Option(metavar="TIME", help="Since when: 30m, 24h, 7d or a date; at most 30 days.")
+]
+OpenOption = Annotated[bool, typer.Option("--open", help="Only what goes on.")]
+
+app = typer.Typer(
+    name="alerts",
+    help="Show what operators were told of, and what goes on; 'test' tries the channels.",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group of commands."""
+    parent.add_typer(app)
+
+
+@app.callback()
+def alerts(
+    ctx: typer.Context, *, since: SinceOption = "24h", open_: OpenOption = False, json: JsonOption = False
+) -> None:
+    """Show what operators were told of, newest first, and what goes on; 'test' tries the channels."""
+    if ctx.invoked_subcommand is not None:
+        return
+    since_s = _since_s(since)
+    settings = current_settings()
+    found, by_service = run_async(_found(settings, since_s, open_only=open_))
+    if json:
+        print_json({"measured_by": "service" if by_service else "file", "alerts": found})
+        return
+    out = console()
+    if not by_service:
+        out.print(
+            f"No service answers here: this is what it left in {settings.state_dir / 'alerts'}.", style="yellow"
+        )
+    if not found:
+        out.print(
+            "Nothing goes on." if open_ else f"Nothing was told since {_when(time.time() - since_s)}.",
+            style="green",
+        )
+        return
+    width = out.width if out.is_terminal else None
+    for alert in found:
+        for line in alert_lines(alert, width):
+            out.print(line)
+    out.print(_summary(found), style="dim")
+
+
+@app.command("test")
+def try_channels(
+    channel: Annotated[
+        str | None, typer.Argument(metavar="[CHANNEL]", help="One channel; default: all.")
+    ] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Send a test over every channel and show what became of it."""
+    outcomes = run_async(_tested(channel))
+    if not outcomes:
+        raise SettingsError(_NONE_SET_UP, next_step=_SET_ONE_UP)
+    if json:
+        print_json(outcomes)
+    else:
+        _print_outcomes(outcomes)
+    sys.stdout.flush()
+    if not all(outcome["ok"] for outcome in outcomes):
+        raise typer.Exit(TargetFailed.exit_code)
+
+
+def alert_lines(alert: dict[str, Any], width: int | None) -> Iterator[Text]:
+    """One alert: on a terminal a head with its words below, in a pipe one line."""
+    symbol, style = _LOOKS.get(alert["level"], _LOOKS["error"])
+    head = Text.assemble(
+        (f"{symbol} {alert['level']:<8} ", style),
+        f"{_when(alert['since'])}  ",
+        (_how_long(alert), _state_style(alert)),
+    )
+    if alert["company"] or alert["subject"]:
+        head.append(f"  {alert['company'] or alert['subject']}", style="bold")
+    head.append(f"  {alert['name']}", style="dim")
+    if width is None:
+        head.append(f"  {alert['message']}")
+        if alert["next_step"]:
+            head.append(f"  Do: {alert['next_step']}")
+        yield head
+        return
+    yield head
+    yield from _indented(Text(alert["message"]), width)
+    if alert["open"] and alert["next_step"]:
+        yield from _indented(Text(f"Do: {alert['next_step']}", style="yellow"), width)
+
+
+def _indented(text: Text, width: int) -> Iterator[Text]:
+    for line in text.wrap(console(), max(20, width - 2)):
+        line.rstrip()
+        yield Text.assemble("  ", line)
+
+
+def _how_long(alert: dict[str, Any]) -> str:
+    if alert["open"]:
+        lasted = f"for {duration(alert['duration_s'] or 0)}"
+    elif alert["lasts"]:
+        lasted = f"over after {duration(alert['duration_s'] or 0)}"
+    else:
+        lasted = "once" if alert["count"] == 1 else f"{alert['count']:,} times"
+    if alert["returns"]:
+        lasted += f", came back {alert['returns']:,} times"
+    return lasted
+
+
+def _state_style(alert: dict[str, Any]) -> str:
+    return "bold" if alert["open"] else "green" if alert["lasts"] else "default"
+
+
+def _summary(found: list[dict[str, Any]]) -> str:
+    open_ = sum(alert["open"] for alert in found)
+    return f"{open_:,} of {len(found):,} {'goes' if open_ == 1 else 'go'} on."
+
+
+def _print_outcomes(outcomes: list[dict[str, Any]]) -> None:
+    out = console()
+    width = max(len(outcome["channel"]) for outcome in outcomes)
+    for outcome in outcomes:
+        line = Text(f"{outcome['channel']:<{width}}  ")
+        if outcome["ok"]:
+            out.print(line.append(f"ok, taken in {outcome['seconds']:.1f} s", style="green"))
+            continue
+        out.print(line.append(f"failed: {outcome['error']['message']}", style="red"))
+        out.print(f"{'':<{width}}  next: {outcome['error']['next_step']}", style="yellow")
+
+
+def _since_s(text: str) -> float:
+    now = time.time()
+    since_s = now - since_time(text, now)
+    if not 0 <= since_s <= MONTH_S:
+        raise UsageError(f"{text[:30]!r} is not within the last 30 days", next_step="Write 30m, 24h or 7d.")
+    return since_s
+
+
+async def _found(settings: Settings, since_s: float, *, open_only: bool) -> tuple[list[dict[str, Any]], bool]:
+    """Alerts, and whether the service told them."""
+    if service_runs(settings):
+        try:
+            async with connect(StateDirectory(settings.state_dir).gateway_socket) as client:
+                return msgspec.to_builtins(await client.alerts(since_s, open_only=open_only)), True
+        except ServiceUnavailable:
+            return local_alerts(settings, since_s, open_only=open_only), False
+    return local_alerts(settings, since_s, open_only=open_only), False
+
+
+async def _tested(channel: str | None) -> list[dict[str, Any]]:
+    async with connect() as client:
+        return await client.test_alerts(channel)
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
