@@ -69,7 +69,8 @@ def alerts(
     out = console()
     if not by_service:
         out.print(
-            f"No service answers here: this is what it left in {settings.state_dir / 'alerts'}.", style="yellow"
+            f"No service answers here: this is what it left in {settings.state_dir / 'alerts'}.",
+            style="yellow",
         )
     if not found:
         out.print(
