@@ -6,6 +6,7 @@ Invariant: whatever the command line names, no other command's module is importe
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -16,17 +17,25 @@ from standfast.cli.context import configure_early
 
 
 class Listed(NamedTuple):
-    """A command or a group of commands. `module` has `register(app)`; `help` is the first sentence of its help."""
+    """A command or a group of commands. `module` has `register(app)`; `help` is the first sentence of its help.
+    `failure_code` is what every failure of it ends with, where its exit codes have a meaning of their own."""
 
     name: str
     module: str
     help: str
+    failure_code: int | None = None
 
 
 # The order is that of `standfast --help`.
 COMMANDS = (
     Listed("up", "service", "Run the service: database, gateway, Node host and every wanted session."),
     Listed("status", "service", "Show the running service, its database and its sessions."),
+    Listed(
+        "health",
+        "health",
+        "Show how the service, its database and its sessions are, and what to do.",
+        failure_code=3,
+    ),
     Listed("sessions", "sessions", "List every session with its state."),
     Listed("start", "sessions", "Start a paired company's session."),
     Listed("stop", "sessions", "End a session; it is not started again by itself."),
@@ -85,6 +94,9 @@ COMMANDS = (
     Listed("consumers", "webhooks", "Programs that go on with messages where they were: list, remove."),
     Listed("tokens", "tokens", "Bearer tokens of the HTTP API: create, list, revoke."),
 )
+FAILURE_CODE: ContextVar[int | None] = ContextVar("FAILURE_CODE", default=None)
+"""What a failure of the command that runs ends with, instead of the code of its kind."""
+_FAILURE_CODES = {listed.name: listed.failure_code for listed in COMMANDS}
 _MODULES = {listed.name: listed.module for listed in COMMANDS}
 
 
@@ -101,6 +113,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """See `TyperGroup`."""
+        FAILURE_CODE.set(_FAILURE_CODES.get(args[0]))
         if args[0] in self._waiting:
             self._load(self._waiting[args[0]])
         return super().resolve_command(ctx, args)

@@ -96,10 +96,11 @@ class HealthView:
         if not section.rows and level == "ok":
             level = "info" if section.missing != "not measured" else "unknown"
         title = Text.assemble((f"{glyphs.levels[level]} ", STYLES[level]), (section.title, "bold"), " ")
+        if not section.rows:
+            title.append(section.missing, style="dim")
+            return title
         title.append(glyphs.rule * max(0, width - title.cell_len), style="bright_black")
         rows = [row for row in section.rows if row.main or not self.brief]
-        if not rows:
-            rows = [Row("", Text(section.missing, style="dim"))]
         return Group(title, _grid(rows), *([] if self.brief else [Text()]))
 
 

@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from standfast import __version__
-from standfast.cli.commands import LazyGroup
+from standfast.cli.commands import FAILURE_CODE, LazyGroup
 from standfast.cli.context import Terminated
 from standfast.cli.output import ReaderGone, console, print_error
 from standfast.errors import StandfastError, UsageError
@@ -102,7 +102,7 @@ def _failed(error: Exception, *, as_json: bool) -> int:
 
         sys.stderr.write(redact_text("".join(traceback.format_exception(error))))
     print_error(known, as_json=as_json)
-    return known.exit_code
+    return FAILURE_CODE.get() or known.exit_code
 
 
 def _known(error: BaseException) -> StandfastError:

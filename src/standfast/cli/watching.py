@@ -6,13 +6,8 @@ Invariant: the terminal is given back as it was, however the watching ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-import termios
 import time
-import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from standfast.cli.output import print_json
+from standfast.cli.terminal import keys
 from standfast.service.client import Client, connect
 from standfast.service.records import Session
 from standfast.service.streams import EventStream
@@ -78,7 +74,10 @@ async def _draw(client: Client, events: EventStream, console: Console, draw: Dra
     working = [asyncio.ensure_future(work) for work in (_ask(client, watched), _hear(events, watched))]
     leaving = asyncio.ensure_future(left.wait())
     try:
-        with _keys(left), Live(console=console, screen=True, auto_refresh=False) as live:
+        with (
+            keys(lambda key: left.set() if key == "q" else None),
+            Live(console=console, screen=True, auto_refresh=False) as live,
+        ):
             while not left.is_set():
                 live.update(Group(draw(watched.now()), Text("\nq ends it.", style="dim")), refresh=True)
                 done, _ = await asyncio.wait(
@@ -102,28 +101,3 @@ async def _ask(client: Client, watched: Watched) -> None:
 async def _hear(events: EventStream, watched: Watched) -> None:
     async for event in events:
         watched.take(msgspec.convert(event.data, Session))
-
-
-@contextlib.contextmanager
-def _keys(left: asyncio.Event) -> Iterator[None]:
-    """Set `left` where q is typed; keys are read one by one and not shown meanwhile."""
-    if not sys.stdin.isatty():
-        yield
-        return
-    fd, loop = sys.stdin.fileno(), asyncio.get_running_loop()
-    before = termios.tcgetattr(fd)
-
-    def read() -> None:
-        typed = os.read(fd, 64)
-        if b"q" in typed.lower():
-            left.set()
-        if not typed:
-            loop.remove_reader(fd)
-
-    tty.setcbreak(fd)
-    loop.add_reader(fd, read)
-    try:
-        yield
-    finally:
-        loop.remove_reader(fd)
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)

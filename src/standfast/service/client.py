@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from standfast.errors import CompanyUnknown, SendFailed, from_wire
+from standfast.health.document import Health
 from standfast.service.consumer import consume
 from standfast.service.link import Link
 from standfast.service.records import (
@@ -143,6 +144,11 @@ class Client:
         """Service, database, host and sessions."""
         document = await self._document("status", {})
         return msgspec.structs.replace(msgspec.convert(document, Status), document=document)
+
+    async def health(self, *, verbose: bool = False) -> Health:
+        """How the service, its database and its sessions are, with what to do (docs/health.md); `verbose` with the
+        samples, statements and sessions behind it."""
+        return await self._typed(Health, "health.get", {"verbose": verbose})
 
     async def pair(
         self,

@@ -92,6 +92,12 @@ async def open_own_database(
         yield OwnDatabase(database, supervisor, failure)
 
 
+def reachable_options(settings: Settings) -> DatabaseOptions | None:
+    """How to reach the database as it is, for whoever starts none; None where an embedded server does not run."""
+    options = running_options(settings.state_dir) if settings.database_is_embedded else _external(settings)
+    return options and _limited(options, settings)
+
+
 def _external(settings: Settings) -> DatabaseOptions:
     parameters = settings.database_parameters()
     # libpq's own variables name the server where there are no parameters.

@@ -1,0 +1,254 @@
+"""How things are where no service tells: measured from outside.
+
+Invariant: it ends within its limit whatever hangs, starts nothing, mends nothing and holds nothing up; what could not be
+measured it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+from standfast.errors import DatabaseUnavailable, ProtocolError, ServiceUnavailable, StandfastError
+from standfast.health import queries as query_health
+from standfast.health.document import DatabaseSection, Finding, Health, VaultSection
+from standfast.health.queries import QueryMetrics
+from standfast.health.thresholds import thresholds_of
+from standfast.health.verdict import by_weight, verdict_of
+from standfast.postgres.pool import Database, Statement
+from standfast.service.database import SERVICE_PURPOSE, reachable_options
+from standfast.service.vault import vault_directory, vault_key
+from standfast.settings import Settings
+from standfast.state_dir import Holder, StateDirectory
+from standfast.vault.storage.glance import Glance, GlanceFailed, glance
+
+LIMIT_S = 1.5
+_PINGS = 5
+_LOOK = Statement(
+    "health.look",
+    "select current_setting('server_version'), extract(epoch from clock_timestamp())::float8",
+)
+
+
+class Outside:
+    """One look. What was found before the limit counts, also where the rest did not come. Raises `StateDirectoryError`
+    where nobody may look into the state directory."""
+
+    def __init__(self, settings: Settings, limit_s: float = LIMIT_S) -> None:
+        self._settings = settings
+        self._limit_s = limit_s
+        self._thresholds = thresholds_of(settings)
+        self._holder = StateDirectory(settings.state_dir).holder()
+        self._sections: dict[str, Any] = {}
+        self._findings: list[Finding] = []
+
+    async def look(self) -> None:
+        """Measure, within the limit and a moment."""
+        await asyncio.gather(
+            self._bounded("database", self._database()),
+            self._bounded("vault", asyncio.to_thread(self._vault)),
+        )
+
+    def health(self, why: StandfastError) -> Health:
+        """The picture; `why` the service did not give its own."""
+        found = by_weight([self._service(why), *self._findings])
+        return Health(
+            verdict=verdict_of(found),
+            measured_by="command",
+            at=time.time(),
+            findings=found,
+            **self._sections,
+        )
+
+    async def _bounded(self, section: Any, work: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await work
+        except TimeoutError:
+            if section not in self._sections:
+                told = f"the {section} could not be measured within {self._limit_s:g} s"
+                self._findings.append(
+                    Finding(code=f"{section}_not_measured", section=section, level="unknown", message=told)
+                )
+
+    def _service(self, why: StandfastError) -> Finding:
+        holder = self._holder
+        if isinstance(why, ProtocolError):
+            return _of_service("service_differs", "unknown", f"the service cannot tell: {why}", why.next_step)
+        if holder is not None and holder.purpose == SERVICE_PURPOSE:
+            return _silent(holder, why)
+        if (vault_directory(self._settings) / "vault.db").exists():
+            return _of_service(
+                "service_down", "critical", "no service runs: no session stands", why.next_step
+            )
+        told = f"no service has run in {self._settings.state_dir} yet"
+        return _of_service("service_absent", "warning", told, why.next_step)
+
+    async def _database(self) -> None:
+        options = reachable_options(self._settings)
+        if options is None:
+            self._no_embedded_server()
+            return
+        metrics = QueryMetrics(self._thresholds)
+        limited = replace(
+            options,
+            max_connections=1,
+            connect_timeout_s=min(options.connect_timeout_s, self._limit_s),
+            checkout_timeout_s=self._limit_s,
+            statement_timeout_s=min(options.statement_timeout_s, self._limit_s),
+            application_name="standfast-health",
+        )
+        where, embedded = limited.describe(), self._settings.database_is_embedded
+        database = Database(limited, metrics)
+        try:
+            async with asyncio.timeout(self._limit_s), database:
+                version, their_s = (await database.fetch(_LOOK, retry=False))[0]
+                offset_s = their_s - time.time()
+                latency_s = min([await database.ping() for _ in range(_PINGS)])
+                self._sections["database"] = DatabaseSection(
+                    state="online",
+                    where=where,
+                    embedded=embedded,
+                    server=f"PostgreSQL {version}",
+                    latency_ms=latency_s * 1000,
+                    clock_offset_s=offset_s,
+                )
+                self._queries(metrics)
+        except TimeoutError:
+            told = f"PostgreSQL at {where} does not answer within {self._limit_s:g} s"
+            self._database_failed(DatabaseUnavailable(told), where, embedded)
+        except StandfastError as error:
+            self._database_failed(error, where, embedded)
+
+    def _queries(self, metrics: QueryMetrics) -> None:
+        section = metrics.section(self._thresholds)
+        self._sections["queries"] = section
+        self._findings += query_health.findings(section, self._thresholds)
+
+    def _database_failed(self, error: StandfastError, where: str, embedded: bool) -> None:
+        if "database" in self._sections:
+            return
+        self._sections["database"] = DatabaseSection(
+            state="unavailable",
+            where=where,
+            embedded=embedded,
+            error=error.message,
+            next_step=error.next_step,
+        )
+        self._findings.append(
+            Finding(
+                code=error.code,
+                section="database",
+                level="critical",
+                message=error.message,
+                recommendation=error.next_step,
+            )
+        )
+
+    def _no_embedded_server(self) -> None:
+        told, step = "the embedded PostgreSQL does not run", "It runs with the service: standfast up"
+        self._sections["database"] = DatabaseSection(
+            state="unavailable", where="embedded", embedded=True, error=told, next_step=step
+        )
+        # Without a service that is as it should be, and tells nothing about what it holds.
+        level: Any = "critical" if self._holder and self._holder.purpose == SERVICE_PURPOSE else "unknown"
+        self._findings.append(
+            Finding(
+                code="database_unavailable",
+                section="database",
+                level=level,
+                message=told,
+                recommendation=step,
+            )
+        )
+
+    def _vault(self) -> None:
+        try:
+            found = glance(
+                vault_directory(self._settings), vault_key(self._settings), timeout_s=self._limit_s / 2
+            )
+        except (GlanceFailed, StandfastError) as error:
+            self._findings.append(
+                Finding(
+                    code="vault_unreadable",
+                    section="vault",
+                    level="unknown",
+                    message=str(error),
+                    recommendation="The next 'standfast up' mends what is damaged, and tells.",
+                )
+            )
+            return
+        if found is not None:
+            self._sections["vault"] = self._vault_section(found)
+            self._findings += _of_vault(found)
+
+    def _vault_section(self, found: Glance) -> VaultSection:
+        settings = self._settings
+        grace_s = None if settings.outage_grace == "unlimited" else settings.credentials_cache_ttl_ms / 1000
+        since = found.journal_since
+        return VaultSection(
+            state="unknown" if self._holder else "closed",
+            since_s=0.0,
+            outage_s=None,
+            cause=None,
+            next_step=None,
+            confirmed_s=None,
+            grace_s=grace_s,
+            grace_left_s=None,
+            durability=settings.durability,
+            journal_batches=found.journal_batches,
+            journal_bytes=found.journal_bytes,
+            lag_s=0.0 if since is None else max(0.0, time.time() - since),
+            replica_companies=found.companies,
+            replica_bytes=found.size_bytes,
+            replica_age_s=None,
+            writable=True,
+            quarantine=found.quarantine,
+            leases={"held": found.held} if found.held else {},
+            stuck=[],
+            outages=[],
+            outages_24h=0,
+            outage_s_24h=0.0,
+        )
+
+
+def _silent(holder: Holder, why: StandfastError) -> Finding:
+    """A process holds the state directory as its service and gives no answer."""
+    told = f"the service (pid {holder.pid}) does not answer: {why.message}"
+    if isinstance(why, ServiceUnavailable) and not why.facts.get("hangs"):
+        step = "Where it is neither starting nor ending, see its log, end it and start it again: standfast up"
+        return _of_service("service_silent", "error", told, step)
+    step = f"See its log and its load; where it stays so: kill {holder.pid} (then kill -9), and standfast up"
+    return _of_service("service_hangs", "critical", told, step)
+
+
+def _of_service(code: str, level: Any, message: str, step: str) -> Finding:
+    return Finding(code=code, section="sessions", level=level, message=message, recommendation=step)
+
+
+def _of_vault(found: Glance) -> list[Finding]:
+    findings = []
+    if found.journal_batches:
+        findings.append(
+            Finding(
+                code="journal_waiting",
+                section="vault",
+                level="warning",
+                message=f"{found.journal_batches:,} batches are safe in the vault and not yet in PostgreSQL",
+                recommendation="A running service carries them over by itself: standfast up",
+            )
+        )
+    if found.quarantine:
+        findings.append(
+            Finding(
+                code="quarantine_waiting",
+                section="vault",
+                level="warning",
+                message=f"{found.quarantine:,} entries in the quarantine wait for a decision",
+                recommendation="standfast quarantine list",
+            )
+        )
+    return findings
