@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MAX_LINES = 400
-UNCOUNTED = {"LICENSE", "package-lock.json"}
+UNCOUNTED = {"LICENSE", "health.schema.json", "package-lock.json"}
 GIT_TIMEOUT_S = 30
 # Each pattern is written so that it does not match its own source line.
 REGISTRY_HOST = re.compile(r"registry[.]npmjs|pypi[.]org|pythonhosted[.]org|npm[.]pkg[.]github")

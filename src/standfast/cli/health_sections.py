@@ -92,7 +92,7 @@ def sections(health: Health, pen: Pen) -> list[Section]:
         if part is not None:
             drawn.append(Section(name, title, list(rows(part, pen))))
         elif health.measured_by == "command" and without_service:
-            drawn.append(Section(name, title, missing="only a running service knows: standfast up"))
+            drawn.append(Section(name, title, missing="only a service knows"))
         else:
             drawn.append(Section(name, title))
     return drawn
@@ -199,9 +199,11 @@ def _sessions(sessions: SessionsSection, pen: Pen) -> Iterator[Row]:
 
 
 def _vault(vault: VaultSection, pen: Pen) -> Iterator[Row]:
-    level = pen.levels.section("vault") if vault.state != "online" else "ok"
-    away_s = vault.since_s if vault.outage_s is None else vault.outage_s
-    yield Row("PostgreSQL", marked(f"{vault.state} for {duration(away_s)}", level, pen.glyphs), main=True)
+    is_open = vault.state not in _NOT_OPEN
+    if is_open:
+        level = pen.levels.section("vault") if vault.state != "online" else "ok"
+        away_s = vault.since_s if vault.outage_s is None else vault.outage_s
+        yield Row("PostgreSQL", marked(f"{vault.state} for {duration(away_s)}", level, pen.glyphs), main=True)
     journal = (
         pen.joined(
             f"{counted(vault.journal_batches, 'batch', 'batches')} ({size(vault.journal_bytes)}) wait here",
@@ -215,12 +217,14 @@ def _vault(vault: VaultSection, pen: Pen) -> Iterator[Row]:
     writable = None if vault.writable else marked("takes no writes", "critical", pen.glyphs)
     companies = counted(vault.replica_companies, "company", "companies")
     yield Row("replica", pen.joined(companies, size(vault.replica_bytes), age, writable))
-    yield Row("grace", Text(_grace(vault)))
+    if is_open:
+        yield Row("grace", Text(_grace(vault)))
     if vault.leases:
         yield Row("leases", Text(_counts(vault.leases)))
     if vault.quarantine:
         yield Row("quarantine", marked(counted(vault.quarantine, "entry", "entries"), "warning", pen.glyphs))
-    yield Row("outages", pen.joined(*_outages(vault, pen.now)))
+    if is_open:
+        yield Row("outages", pen.joined(*_outages(vault, pen.now)))
 
 
 def _grace(vault: VaultSection) -> str:
@@ -269,6 +273,7 @@ def size_of(value: float) -> str:
     return f"-{size(round(-value))}" if value < 0 else size(round(value))
 
 
+_NOT_OPEN = ("closed", "unknown")  # looked at from outside
 _BACKUP_CODES = ("backup_old", "backup_unreadable", "backup_none", "backup_unproven")
 _SECTIONS: tuple[tuple[str, str, Callable[..., Iterator[Row]], bool], ...] = (
     ("pool", "Connection pool", _pool, True),

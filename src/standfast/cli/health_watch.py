@@ -168,7 +168,13 @@ class Screen:
             note.append(f"The service has not answered for {away}. ", style=STYLES["critical"])
         elif self._back_since is not None and time.monotonic() - self._back_since < 3 * self._interval_s:
             note.append("The service is back. ", style=STYLES["ok"])
-        aged = "looking …" if self._looks and age_s > self._interval_s else f"{duration(age_s)} old"
+        aged = (
+            "looking …"
+            if self._looks and age_s > self._interval_s
+            else f"{duration(age_s)} old"
+            if age_s >= 1
+            else "just looked"
+        )
         return note.append(
             f"{aged}, every {self._interval_s:g} s; q quits, v verbose, r refreshes", style="dim"
         )

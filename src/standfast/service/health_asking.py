@@ -23,9 +23,7 @@ async def ask_health(link: Link, *, verbose: bool = False, timeout_s: float = AS
         async with asyncio.timeout(timeout_s):
             raw = await link.request("health.get", {"verbose": verbose}, timeout_s + 1)
     except TimeoutError:
-        raise ServiceUnavailable(
-            f"it listens and gives no answer within {timeout_s:g} s", hangs=True
-        ) from None
+        raise ServiceUnavailable(f"listens and gives no answer within {timeout_s:g} s", hangs=True) from None
     try:
         return msgspec.json.decode(raw, type=Health)
     except msgspec.MsgspecError:

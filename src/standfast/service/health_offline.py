@@ -1,7 +1,7 @@
 """How things are where no service tells: measured from outside.
 
-Invariant: it ends within its limit whatever hangs, starts nothing, mends nothing and holds nothing up; what could not be
-measured it says.
+Invariant: it ends within its limit whatever hangs, starts nothing, mends nothing and holds nothing up; it says what
+could not be measured.
 """
 
 from __future__ import annotations
@@ -217,12 +217,12 @@ class Outside:
 
 def _silent(holder: Holder, why: StandfastError) -> Finding:
     """A process holds the state directory as its service and gives no answer."""
-    told = f"the service (pid {holder.pid}) does not answer: {why.message}"
+    who = f"the service (pid {holder.pid})"
     if isinstance(why, ServiceUnavailable) and not why.facts.get("hangs"):
         step = "Where it is neither starting nor ending, see its log, end it and start it again: standfast up"
-        return _of_service("service_silent", "error", told, step)
+        return _of_service("service_silent", "error", f"{who} does not answer: {why.message}", step)
     step = f"See its log and its load; where it stays so: kill {holder.pid} (then kill -9), and standfast up"
-    return _of_service("service_hangs", "critical", told, step)
+    return _of_service("service_hangs", "critical", f"{who} {why.message}", step)
 
 
 def _of_service(code: str, level: Any, message: str, step: str) -> Finding:
