@@ -30,6 +30,7 @@ DUTY = "health.census"
 TTL_S = 660.0  # two ticks and a minute; a holder that dies loses the duty sooner, with its node's heartbeat
 PRUNE_S = 3_600.0
 CLOSE_TIMEOUT_S = 2.0
+ALONE_S = 2.0
 RETRY_FACTOR = 100.0
 _LOCKED = "55P03"
 
@@ -54,7 +55,8 @@ class KeyWatch:
         self._name = name
         self._thresholds = thresholds
         self._ttl_s = ttl_s
-        self._timeout_s = timeout_s
+        # Whoever waits for the only connection there is must not wait for a count.
+        self._timeout_s = min(timeout_s, ALONE_S) if database.options.max_connections == 1 else timeout_s
         self._section: KeySection | None = None
         self._error: StandfastError | None = None
         self._share = 1.0
