@@ -3,8 +3,8 @@
 Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
 middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
 (many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
-Baileys itself), `webhooks` (events delivered a second). Rounds alternate between what is compared; medians are shown;
-figures go to a JSON file each.
+Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch). Rounds alternate between
+what is compared; medians are shown; figures go to a JSON file each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import api, drains, fleet, line, outage, restart, sessions, traces, webhooks
+from benchmarks import api, drains, fleet, health, line, outage, restart, sessions, traces, webhooks
 from benchmarks.bench import Bench, prepared
 from standfast import __version__
 
@@ -47,6 +47,7 @@ SECTIONS = {
     "sessions": Section(sessions.measure, sessions.show),
     "api": Section(api.measure, api.show),
     "webhooks": Section(webhooks.measure, webhooks.show),
+    "health": Section(health.measure, health.show),
 }
 
 

@@ -85,6 +85,21 @@ async def test_a_census_counts_by_age_type_and_company(database: Database, watch
     assert codes(watch) == []
 
 
+async def test_any_number_of_types_is_summed_up(database: Database, watch: KeyWatch) -> None:
+    await run(
+        database,
+        "insert into whatsapp_keys (company_id, key_type, key_id, value)"
+        " select 'acme', 'type-' || n, m::text, '1'"
+        " from generate_series(1, 130) n, generate_series(1, (n > 99)::int + 1) m",
+    )
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert section.keys == 161
+    assert len(section.types) == 101
+    assert section.types["_other"] == 30
+
+
 async def test_thresholds_and_the_age_limit_of_each_type(database: Database) -> None:
     """A warning and an error where the settings say; a shorter retention spares tokens that are still good."""
     await add(database, "session", 2, 9)

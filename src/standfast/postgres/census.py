@@ -21,6 +21,8 @@ from standfast.postgres.statistics import AGE_BUCKETS, AGE_LIMITS_DAYS
 
 TIMEOUT_S = 60.0
 TOP_COMPANIES = 10
+TOP_TYPES = 100
+OTHER_TYPES = "_other"
 _LOCK_TIMEOUT_S = 2
 _DAY_S = 86_400.0
 # How long after the census a key passes its age limit: to five minutes for two hours, then to the hour for two days.
@@ -172,8 +174,8 @@ class _Tally:
             keys=self._types.total(),
             own=sum(count for name, count in self._types.items() if name.startswith(OWN_PREFIX)),
             ages=dict(self._buckets),
-            types=dict(self._types.most_common()),
-            expired=dict(self._expired.most_common()),
+            types=_largest(self._types),
+            expired=dict(self._expired),
             crossing=sorted(self._crossing.items()),
             companies=self._companies,
             inserted=before.inserted,
@@ -192,6 +194,13 @@ def _ages(limits: Iterable[float]) -> list[float]:
     passing = {limit - step for limit in set(limits) for step in _STEPS_S}
     fixed = {days * _DAY_S for days in AGE_LIMITS_DAYS}
     return sorted((age for age in passing | fixed if age > 0), reverse=True)
+
+
+def _largest(types: Counter[str]) -> dict[str, int]:
+    """A foreign client may have made any number of types: the small ones of very many are summed up."""
+    named = dict(types.most_common(TOP_TYPES))
+    rest = types.total() - sum(named.values())
+    return named | ({OTHER_TYPES: rest} if rest else {})
 
 
 def _bucket_name(youngest_s: float) -> str:

@@ -1,0 +1,22 @@
+"""Section `health`: what it costs to watch. Each part is a module of its own with `measure` and `show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import key_census
+from benchmarks.bench import Bench
+
+PARTS = {"keys": key_census}
+
+
+async def measure(bench: Bench) -> dict[str, Any]:
+    return {name: await part.measure(bench) for name, part in PARTS.items()}
+
+
+def show(console: Console, result: Mapping[str, Any]) -> None:
+    for name, part in PARTS.items():
+        part.show(console, result[name])
