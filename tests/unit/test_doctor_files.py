@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from standfast.errors import StateDirectoryError
 from standfast.service.doctor import configuration, leftovers, state, vault
 from standfast.settings.survey import survey_settings
 from standfast.state_dir import StateDirectory
@@ -49,11 +50,15 @@ def aged(path: Path, days: float) -> Path:
 
 
 def test_a_directory_that_others_can_enter_is_wrong_until_its_mend_is_done(directory: Path) -> None:
-    """The mend is a command that mends."""
+    """The service refuses one that others can write in; one that they can list is a warning."""
     who = patient(state_dir=directory)
-    directory.chmod(0o755)
+    directory.chmod(0o770)
     bad = found(state.directory, who)["state.directory"]
     assert (bad.outcome, bad.mend) == ("wrong", f"chmod 700 {directory}")
+    with pytest.raises(StateDirectoryError):
+        StateDirectory(directory).prepare()
+    directory.chmod(0o755)
+    assert outcome(state.directory, who) == "warning"
     directory.chmod(0o700)
     assert outcome(state.directory, who) == "ok"
 

@@ -14,7 +14,10 @@ from standfast.service.doctor.session import Session
 
 NODE_GONE_DAYS = 7
 _NAMED = 3
-_LEDGER = "select to_regclass('standfast_migrations') is not null"
+_LEDGER = (
+    "select to_regclass('standfast_migrations') is not null,"
+    " coalesce(has_table_privilege(to_regclass('standfast_migrations'), 'SELECT'), false)"
+)
 _APPLIED = "select version, checksum from standfast_migrations order by version"
 _ABSENT = "select name from unnest(%s::text[]) name where to_regclass(name) is null"
 _OURS = """
@@ -42,7 +45,12 @@ where alive_until < now() - make_interval(days => %s) order by alive_until
 
 def version(session: Session) -> Iterator[Result]:
     """Migrations that the database had, against those of this program."""
-    applied = dict(session.rows(_APPLIED)) if session.row(_LEDGER)[0] else {}
+    applied = _applied(session)
+    if applied is None:
+        yield skipped(
+            "postgres.schema", "schema", "this role may not read which migrations were made (see rights)"
+        )
+        return
     newest, known = max(applied, default=0), NUMBERED[-1].version
     altered = [n.version for n in NUMBERED if applied.get(n.version, n.checksum) != n.checksum]
     missing = [n.version for n in NUMBERED if n.version not in applied]
@@ -64,7 +72,7 @@ def version(session: Session) -> Iterator[Result]:
         yield warning(
             "postgres.schema",
             "schema",
-            f"version {newest} of {known}; the service brings it up when it starts",
+            f"{len(missing)} of {known} migrations are still to be made (from {missing[0]}); the service does it",
             "standfast migrate --dry-run, then: standfast migrate",
         )
     elif absent := [
@@ -109,8 +117,7 @@ def create(session: Session) -> Iterator[Result]:
         return
     foreign = session.rows(_FOREIGN, [list(TABLES)])
     if not may:
-        applied = session.rows(_APPLIED) if session.row(_LEDGER)[0] else []
-        tell = wrong if len(applied) < len(NUMBERED) else warning
+        tell = wrong if len(_applied(session) or ()) < len(NUMBERED) else warning
         yield tell(
             "postgres.create",
             "right to create",
@@ -127,6 +134,14 @@ def create(session: Session) -> Iterator[Result]:
         )
     else:
         yield ok("postgres.create", "right to create", f"in schema {name}")
+
+
+def _applied(session: Session) -> dict[int, str] | None:
+    """Version and checksum of each migration that was made; None where this role may not know."""
+    exists, readable = session.row(_LEDGER)
+    if not exists:
+        return {}
+    return dict(session.rows(_APPLIED)) if readable else None
 
 
 def nodes(session: Session) -> Iterator[Result]:

@@ -53,7 +53,9 @@ def directory(patient: Patient) -> Iterator[Result]:
             f"Run as that account: sudo -u '#{found.st_uid}' standfast doctor; or choose another STANDFAST_STATE_DIR.",
         )
     elif found.st_mode & _OTHERS:
-        yield wrong(
+        # One that others can write in is refused by the service; what lies in one that they can list is closed.
+        tell = wrong if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else warning
+        yield tell(
             "state.directory",
             "directory",
             f"{path} is open to other accounts (mode {stat.S_IMODE(found.st_mode):04o})",

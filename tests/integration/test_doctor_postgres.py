@@ -1,0 +1,320 @@
+"""The doctor at a real PostgreSQL: each fault made at the server, found with its mend, and gone when it was mended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from standfast.postgres.options import DatabaseOptions
+from standfast.service.doctor import addresses, connection, login
+from standfast.service.doctor.patient import Patient
+from standfast.service.doctor.results import Result
+from tests.cli_support import own_surroundings
+from tests.doctoring import found, outcome, patient
+
+SECRET = "hunter2-marker"
+Seen = dict[str, Result]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No settings but the test's own."""
+    with own_surroundings(monkeypatch, tmp_path):
+        yield
+
+
+def at(options: DatabaseOptions, **settings: Any) -> Patient:
+    """A patient whose settings name this server."""
+    return patient(database_url=options.to_conninfo(), **settings)
+
+
+def look(options: DatabaseOptions, **settings: Any) -> Seen:
+    """What a login there finds."""
+    return found(login.look, at(options, **settings))
+
+
+@pytest.fixture
+def execute(database_options: DatabaseOptions) -> Callable[..., None]:
+    """As superuser in the test's own database."""
+
+    def run(*statements: str) -> None:
+        with psycopg.connect(database_options.to_conninfo(), autocommit=True) as connected:
+            for statement in statements:
+                connected.execute(statement.encode())
+
+    return run
+
+
+@pytest.fixture
+def bot(execute: Callable[..., None], tcp_options: DatabaseOptions) -> Iterator[DatabaseOptions]:
+    """A role without any right of its own, by password over TCP."""
+    execute(f"create role doctor_bot login password '{SECRET}'")
+    yield replace(tcp_options, user="doctor_bot", password=SECRET)
+    execute("drop owned by doctor_bot", "drop role doctor_bot")
+
+
+def test_a_sound_server_is_ok_in_every_line(tcp_options: DatabaseOptions) -> None:
+    """A migrated database by password over TCP; the server of tests is not durable, and that is told."""
+    seen = look(tcp_options)
+    durability = seen.pop("postgres.durability")
+    assert {one.check: one.message for one in seen.values() if one.outcome != "ok"} == {}
+    assert len(seen) >= 14
+    assert durability.outcome == "warning"
+    assert "fsync" in durability.message
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ({"password": SECRET}, "refused the user name or password"),
+        ({"dbname": "absent"}, "does not exist"),
+        ({"port": 1}, "nothing accepts connections"),
+        ({"conninfo": "sslmode=require"}, "TLS"),
+    ],
+)
+def test_a_login_that_fails_is_told_by_its_reason(
+    tcp_options: DatabaseOptions, mistake: dict[str, Any], told: str
+) -> None:
+    """With the step that mends it, and without the password."""
+    result = look(replace(tcp_options, **mistake))["postgres.login"]
+    assert result.outcome == "wrong"
+    assert told in result.message
+    assert result.mend
+    assert SECRET not in f"{result.message} {result.mend}"
+
+
+def test_missing_rights_are_granted_by_the_mend(execute: Callable[..., None], bot: DatabaseOptions) -> None:
+    """Each GRANT that is told is one that PostgreSQL takes, and then all is well."""
+    before = [one for one in login.look(at(bot)) if one.check in {"postgres.rights", "postgres.create"}]
+    assert {one.outcome for one in before} == {"wrong"}
+    assert any(
+        "whatsapp_keys: DELETE, INSERT, SELECT, UPDATE is not granted" in one.message for one in before
+    )
+    execute(*(one.mend or "" for one in before if one.check == "postgres.rights"))
+    assert look(bot)["postgres.create"].outcome == "warning"  # nothing is to be made now
+    execute("grant create on schema public to doctor_bot")
+    seen = look(bot)
+    assert seen["postgres.rights"].outcome == "ok"
+    assert seen["postgres.create"].mend is not None  # the tables are still another role's
+    assert "GRANT standfast TO doctor_bot" in seen["postgres.create"].mend
+
+
+def test_a_role_that_reads_only_one_table_is_told_of_the_others(
+    execute: Callable[..., None], bot: DatabaseOptions
+) -> None:
+    """A single right that is missing is named alone."""
+    execute(
+        "grant select, insert, update on whatsapp_auth to doctor_bot",
+        "grant all on all sequences in schema public to doctor_bot",
+    )
+    rights = [one.message for one in login.look(at(bot)) if one.check == "postgres.rights"]
+    assert "whatsapp_auth: DELETE is not granted" in rights
+    assert not any("standfast_epochs" in one for one in rights)
+
+
+def test_a_schema_that_is_behind_or_ahead_is_told(
+    execute: Callable[..., None], tcp_options: DatabaseOptions, bare_database_options: DatabaseOptions
+) -> None:
+    """Nothing yet, one missing, altered, a table gone, and one of a newer program."""
+    bare = look(bare_database_options)["postgres.schema"]
+    assert (bare.outcome, "standfast migrate" in (bare.mend or "")) == ("warning", True)
+    for statements, expected, told in (
+        (["delete from standfast_migrations where version = 4"], "warning", "1 of"),
+        (["insert into standfast_migrations values (4, 'x', 'x')"], "wrong", "other contents"),
+        (["insert into standfast_migrations values (99, 'x', 'x')"], "wrong", "newer Standfast"),
+    ):
+        execute(*statements)
+        result = look(tcp_options)["postgres.schema"]
+        assert (result.outcome, told in result.message) == (expected, True), result
+
+
+def test_a_table_that_was_dropped_is_missed(
+    execute: Callable[..., None], tcp_options: DatabaseOptions
+) -> None:
+    """Though the ledger says that it was made."""
+    execute("drop table whatsapp_keys")
+    result = look(tcp_options)["postgres.schema"]
+    assert (result.outcome, "whatsapp_keys" in result.message) == ("wrong", True)
+
+
+def test_what_the_role_is_told_is_read_from_the_server(
+    execute: Callable[..., None], tcp_options: DatabaseOptions
+) -> None:
+    """Read-only, and timeouts that end the pool's connections, set for the database; the mends take them back."""
+    name = tcp_options.dbname
+    execute(
+        f"alter database {name} set default_transaction_read_only = on",
+        f"alter database {name} set idle_session_timeout = 60000",
+    )
+    seen = look(tcp_options)
+    assert seen["postgres.writable"].outcome == "wrong"
+    assert "default_transaction_read_only" in seen["postgres.writable"].message
+    assert seen["postgres.limits"].outcome == "warning"
+    assert "idle_session_timeout = 1min" in seen["postgres.limits"].message
+
+
+def test_too_few_connections_are_told_before_they_run_out(
+    execute: Callable[..., None], tcp_options: DatabaseOptions, bot: DatabaseOptions
+) -> None:
+    """Above the server's limit, above the role's own, and with others holding what is left."""
+    assert look(tcp_options, postgres_max_connections=500)["postgres.connections"].outcome == "wrong"
+    execute("alter role doctor_bot connection limit 5")
+    own = look(bot)["postgres.connections"]
+    assert (own.outcome, (own.mend or "").startswith("POSTGRES_MAX_CONNECTIONS=3,")) == ("wrong", True)
+    assert look(tcp_options, postgres_max_connections=43)["postgres.connections"].outcome == "ok"
+    with contextlib.ExitStack() as others:
+        for _ in range(5):
+            others.enter_context(psycopg.connect(tcp_options.to_conninfo()))
+        assert look(tcp_options, postgres_max_connections=43)["postgres.connections"].outcome == "warning"
+
+
+def test_a_database_in_another_encoding_is_wrong(
+    execute: Callable[..., None], tcp_options: DatabaseOptions
+) -> None:
+    """SQL_ASCII takes any bytes and knows no characters."""
+    execute(
+        "create database doctor_ascii encoding 'SQL_ASCII' locale 'C' locale_provider libc template template0"
+    )
+    try:
+        assert look(replace(tcp_options, dbname="doctor_ascii"))["postgres.encoding"].outcome == "wrong"
+    finally:
+        execute("drop database doctor_ascii")
+
+
+def test_nodes_that_are_no_more_are_left_over(
+    execute: Callable[..., None], tcp_options: DatabaseOptions
+) -> None:
+    """By when they were alive last, not by when they started; the mend removes those alone."""
+    execute(
+        "insert into standfast_nodes (node, name, instance, alive_until, seen_at) values"
+        " (gen_random_uuid(), 'old-node', gen_random_uuid(), now() - interval '8 days', now()),"
+        " (gen_random_uuid(), 'new-node', gen_random_uuid(), now(), now() - interval '30 days')"
+    )
+    result = look(tcp_options)["leftovers.nodes"]
+    assert result.outcome == "warning"
+    assert "old-node (8 days)" in result.message
+    assert "new-node" not in result.message
+    assert result.mend is not None
+    execute(result.mend.partition("in psql: ")[2])
+    assert look(tcp_options)["leftovers.nodes"].outcome == "ok"
+
+
+def test_a_clock_that_differs_is_told(tcp_options: DatabaseOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than two seconds, either way."""
+    real = time.time
+    for ahead_s, expected in ((5.0, "warning"), (-5.0, "warning"), (0.5, "ok")):
+        monkeypatch.setattr(time, "time", lambda ahead_s=ahead_s: real() + ahead_s)
+        assert look(tcp_options)["postgres.clock"].outcome == expected
+
+
+def test_a_pg_dump_older_than_the_server_makes_no_backups(
+    tcp_options: DatabaseOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the version that the program tells."""
+    tool = tmp_path / "pg_dump"
+    tool.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.4'\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(connection, "client_tool", lambda _name: tool)
+    result = look(tcp_options)["postgres.pg_dump"]
+    assert (result.outcome, "12.4" in result.message) == ("warning", True)
+
+
+class Relay:
+    """Stands before PostgreSQL as a pooler does: a login is answered with a process id of its own."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self.serving: list[asyncio.Task[None]] = []
+
+    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.append(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream = await asyncio.open_connection(*self._target)
+        await asyncio.gather(
+            self._pump(reader, upstream[1], rewrite=False), self._pump(upstream[0], writer, rewrite=True)
+        )
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, rewrite: bool
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                key = data.find(b"K\x00\x00\x00") if rewrite else -1
+                if key >= 0:
+                    data = data[: key + 5] + (4321).to_bytes(4, "big") + data[key + 9 :]
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_pooler_in_between_is_told(tcp_options: DatabaseOptions) -> None:
+    """It answers with another process id than the server has."""
+    assert tcp_options.host is not None
+    assert tcp_options.port is not None
+    relay = Relay((tcp_options.host, tcp_options.port))
+    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    seen = await asyncio.to_thread(look, replace(tcp_options, port=port))
+    server.close()
+    await asyncio.gather(*relay.serving)
+    assert seen["postgres.pooler"].outcome == "warning"
+    assert seen["postgres.schema"].outcome == "ok"
+
+
+def test_each_host_is_a_line_of_its_own(tcp_options: DatabaseOptions) -> None:
+    """One that answers, one where nothing listens, one that has no address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    url = (
+        f"postgresql://{tcp_options.user}:{SECRET}@127.0.0.1:{tcp_options.port},127.0.0.1:{free},"
+        "db.invalid:5432/x?target_session_attrs=read-write"
+    )
+    who = patient(database_url=url)
+    results = [one for where in addresses.addresses_of(who) for one in addresses.address(who, where)]
+    assert [one.outcome for one in results] == ["ok", "wrong", "wrong"]
+    assert "cannot be resolved" in results[2].message
+    server = found(addresses.server, who)["postgres.server"].message
+    assert "DATABASE_URL" in server
+    assert SECRET not in server
+
+
+def test_a_socket_is_a_host_too(database_options: DatabaseOptions, tmp_path: Path) -> None:
+    """There, and not there."""
+    for host, expected in ((database_options.host, "ok"), (str(tmp_path), "wrong")):
+        who = at(replace(database_options, host=host))
+        (where,) = addresses.addresses_of(who)
+        assert [one.outcome for one in addresses.address(who, where)] == [expected]
+
+
+def test_without_a_named_server_the_embedded_one_is_looked_at(tmp_path: Path) -> None:
+    """Its programs and the version of its data; it is not started for a look."""
+    who = patient(state_dir=tmp_path / "state")
+    assert outcome(login.embedded, who) == "ok"
+    assert outcome(login.look, who) == "skipped"
+    (tmp_path / "state" / "postgres").mkdir(parents=True)
+    (tmp_path / "state" / "postgres" / "PG_VERSION").write_text("16\n")
+    result = found(login.embedded, who)["postgres.embedded"]
+    assert (result.outcome, "made by PostgreSQL 16" in result.message) == ("wrong", True)
+
+
+def test_broken_settings_are_not_taken_for_the_embedded_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the setting that names the server is broken, no other server is looked at in its place."""
+    from standfast.settings.survey import survey_settings
+
+    monkeypatch.setenv("DATABASE_URL", f"mysql://bot:{SECRET}@db/x")
+    who = Patient(survey_settings())
+    assert [outcome(one, who) for one in (addresses.server, login.look)] == ["skipped", "skipped"]
+    assert list(login.embedded(who)) == []
