@@ -5,7 +5,7 @@ Invariant: no token, key or URL of a channel is told; no message or event is sen
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -17,17 +17,28 @@ from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
 
 TIMEOUT_S = 3.0
-_BOTFATHER = "Ask @BotFather for the bot's token and set TELEGRAM_BOT_TOKEN."
 
 
-def any_channel(patient: Patient) -> Iterator[Result]:
-    settings = patient.settings
-    if not (settings.sentry_dsn or settings.telegram_bot_token or settings.notify_urls):
+def formed(patient: Patient) -> Iterator[Result]:
+    """Whether there is any, and whether what is set for each can be used at all."""
+    from standfast.alerts.channels import channels_of, unusable_channels
+
+    channels = channels_of(patient.settings)
+    if not channels:
         yield warning(
             "alerts.channels",
             "channels",
             "none: what goes wrong stands in the log and nobody is told",
             "Set TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID, SENTRY_DSN or STANDFAST_NOTIFY_URLS.",
+        )
+        return
+    problems = asyncio.run(unusable_channels(channels))
+    for name, error in problems.items():
+        yield wrong("alerts.channels", name, error.message, error.next_step)
+    good = [channel.name for channel in channels if channel.name not in problems]
+    if good:
+        yield ok(
+            "alerts.channels", "channels", f"{', '.join(good)}: set as they should be; no message was sent"
         )
 
 
@@ -84,10 +95,16 @@ def telegram(patient: Patient) -> Iterator[Result]:
         yield skipped("alerts.telegram", "Telegram", "--offline")
         return
     base = f"{settings.telegram_api_url.rstrip('/')}/bot{settings.telegram_bot_token.get_secret_value()}"
+    chats = [one for one in re.split(r"[,\s]+", settings.telegram_chat_id) if one]
     try:
         with httpx.Client(timeout=TIMEOUT_S) as client:
             bot = client.get(f"{base}/getMe")
-            chat = client.get(f"{base}/getChat", params={"chat_id": settings.telegram_chat_id})
+            fault = _bot(bot)
+            if fault is not None:
+                yield fault
+                return
+            for chat in chats:
+                yield _chat(bot, chat, client.get(f"{base}/getChat", params={"chat_id": chat}))
     except httpx.HTTPError as error:
         yield wrong(
             "alerts.telegram",
@@ -95,56 +112,32 @@ def telegram(patient: Patient) -> Iterator[Result]:
             f"{_host(settings.telegram_api_url)} cannot be reached: {_reason(error)}",
             f"Let this machine out to {_host(settings.telegram_api_url)}, or name a mirror in TELEGRAM_API_URL.",
         )
-        return
-    yield _told_by_telegram(bot, chat)
 
 
-def notify_urls(patient: Patient) -> Iterator[Result]:
-    """Each URL is one that apprise knows; the service behind it is told nothing."""
-    named = patient.settings.notify_urls
-    if named is None:
-        return
-    import apprise
-
-    logging.getLogger("apprise").disabled = True  # it repeats the URLs that it does not understand
-    urls = [
-        one for one in re.split(r"[\s,]+(?=[a-z][a-z0-9+.-]*://)", named.get_secret_value().strip()) if one
-    ]
-    bad = []
-    for number, url in enumerate(urls, 1):
-        if apprise.Apprise.instantiate(url) is None:
-            bad.append(f"no. {number} ({url.partition('://')[0][:20] if '://' in url else 'no scheme'}://…)")
-    if bad:
-        yield wrong(
-            "alerts.notify_urls",
-            "notification URLs",
-            f"not understood: {', '.join(bad)}",
-            "Correct STANDFAST_NOTIFY_URLS; each service's form is in apprise's documentation ('apprise --details').",
-        )
-    else:
-        yield ok("alerts.notify_urls", "notification URLs", f"{len(urls)} understood; no message was sent")
-
-
-def _told_by_telegram(bot: httpx.Response, chat: httpx.Response) -> Result:
-    subject, check = "Telegram", "alerts.telegram"
+def _bot(bot: httpx.Response) -> Result | None:
+    """What is wrong with the bot; None where it is there."""
+    if bot.is_success:
+        return None
     if bot.status_code in {401, 404}:
-        return wrong(check, subject, "TELEGRAM_BOT_TOKEN is no bot's token (getMe refused it)", _BOTFATHER)
-    if bot.status_code != 200:
-        return warning(
-            check,
-            subject,
-            f"getMe is answered with {bot.status_code}",
-            "Try again in a minute: standfast doctor",
-        )
-    name = f"@{_result(bot).get('username', '?')}"
-    if chat.status_code != 200:
+        said = "TELEGRAM_BOT_TOKEN is no bot's token (getMe refused it)"
         return wrong(
-            check,
-            subject,
-            f"the bot {name} does not know the chat of TELEGRAM_CHAT_ID",
-            f"Write /start to {name}, or add it to the group; a group's id begins with '-', a channel's with '-100'.",
+            "alerts.telegram", "Telegram", said, "@BotFather shows it with /mybots; set TELEGRAM_BOT_TOKEN."
         )
-    return ok(check, subject, f"bot {name}, {_result(chat).get('type', 'chat')} known; no message was sent")
+    said = f"getMe is answered with {bot.status_code}"
+    return warning("alerts.telegram", "Telegram", said, "Try again in a minute: standfast doctor")
+
+
+def _chat(bot: httpx.Response, chat: str, answer: httpx.Response) -> Result:
+    name = f"@{_result(bot).get('username', '?')}"
+    if answer.is_success:
+        kind = _result(answer).get("type", "chat")
+        return ok("alerts.telegram", "Telegram", f"bot {name} knows {kind} {chat}; no message was sent")
+    return wrong(
+        "alerts.telegram",
+        "Telegram",
+        f"the bot {name} does not know the chat {chat} of TELEGRAM_CHAT_ID",
+        f"Write /start to {name}, or add it to the group; a group's id begins with '-', a channel's with '-100'.",
+    )
 
 
 def _result(answer: httpx.Response) -> dict[str, Any]:

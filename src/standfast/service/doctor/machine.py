@@ -38,8 +38,6 @@ _COMPILED = (
     "cryptography.hazmat.bindings._rust",
     "pydantic_core",
 )
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?(?P<limits>[^;]*)")
-_LIMIT = re.compile(r"(>=|<=|==|<|>)\s*(\d+(?:\.\d+)*)")
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -82,24 +80,19 @@ def packages(_patient: Patient) -> Iterator[Result]:
 
 
 def faulty_packages(requirements: list[str]) -> Iterator[str]:
-    """What is said of each requirement that is not met."""
-    for requirement in requirements:
-        parsed = _REQUIREMENT.match(requirement)
-        if parsed is None or "extra ==" in requirement:
+    """What is said of each requirement that is not met; extras and other platforms are not asked for."""
+    from packaging.requirements import Requirement
+
+    for requirement in map(Requirement, requirements):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        name = parsed["name"]
         try:
-            version = metadata.version(name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield f"{name} is not installed"
+            yield f"{requirement.name} is not installed"
             continue
-        unmet = [
-            sign + limit
-            for sign, limit in _LIMIT.findall(parsed["limits"])
-            if not _meets(version, sign, limit)
-        ]
-        if unmet:
-            yield f"{name} is {version}, needed is {', '.join(unmet)}"
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield f"{requirement.name} is {version}, needed is {requirement.specifier}"
 
 
 def install(_patient: Patient) -> Iterator[Result]:
@@ -202,21 +195,6 @@ def _synchronized() -> bool | None:
         if re.search(bad, asked.stdout, re.MULTILINE):
             return False
     return None
-
-
-def _meets(version: str, sign: str, limit: str) -> bool:
-    have, need = _numbers(version), _numbers(limit)
-    width = max(len(have), len(need))
-    have, need = have + [0] * (width - len(have)), need + [0] * (width - len(need))
-    return {">=": have >= need, "<=": have <= need, "==": have == need, "<": have < need, ">": have > need}[
-        sign
-    ]
-
-
-def _numbers(version: str) -> list[int]:
-    """The release's numbers: an epoch or a suffix is passed over."""
-    found = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
-    return [int(part) for part in found[1].split(".")] if found else []
 
 
 def _cgroup_limit() -> int:

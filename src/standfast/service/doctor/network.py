@@ -20,6 +20,7 @@ from standfast.service.doctor.results import Result, ok, skipped, wrong
 
 CONNECT_TIMEOUT_S = 3.0
 LOOK_TIMEOUT_S = 1.5
+_OURS = "another Standfast"
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -80,7 +81,7 @@ def http(patient: Patient) -> Iterator[Result]:
         )
         return
     said = _server_at(settings.http_host, settings.http_port)
-    if said is not None and said.startswith("standfast/") and patient.service_runs():
+    if said == _OURS and patient.service_runs():
         yield ok("network.http", "HTTP API", f"{where} is this service's")
         return
     who = _listener(settings.http_port) or said or "another program"
@@ -124,9 +125,9 @@ def _server_at(host: str, port: int) -> str | None:
         answer = httpx.get(f"http://{at}:{port}/health/live", timeout=LOOK_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError:
         return None
-    return answer.headers.get("server") or (
-        "standfast/" if answer.text.startswith('{"status":"live"') else "a web server"
-    )
+    if answer.text.replace(" ", "").startswith('{"status":"live"'):
+        return _OURS
+    return answer.headers.get("server") or "a web server"
 
 
 def _listener(port: int) -> str | None:
