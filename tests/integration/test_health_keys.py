@@ -260,6 +260,7 @@ async def test_postgresql_that_goes_away_changes_nothing(proxied: DatabaseOption
 
 async def test_without_its_tables_the_watch_says_what_to_do(bare_database: Database) -> None:
     watch = KeyWatch(bare_database, ONE, "one", LOW)
+    assert codes(watch) == [("keys_unknown", "info")]
     await watch.tick()
     (finding,) = watch.findings()
     assert (finding.code, finding.level) == ("keys_unknown", "unknown")

@@ -127,3 +127,16 @@ async def test_a_look_that_fails_ends_nothing() -> None:
         await task
     assert monitor.failures == 1
     assert taken.alerts[0].name == "pool_usage_high"
+
+
+def test_what_could_not_be_measured_ends_nothing() -> None:
+    """Alerts of the section stay, those of an earlier run too, until it was measured again; those of others end."""
+    alert = Alert("expired_keys", "warning", "many", {"section": "keys"}, lasts=True)
+    other = Alert("backup_old", "warning", "old", {"section": "backups"}, lasts=True)
+    bench = Bench([alert, other])
+    unknown = Finding(code="keys_unknown", section="keys", level="info", message="not counted")
+    bench.judge(unknown)
+    bench.judge(unknown)
+    assert [ended.ends for ended in bench.taken.ended] == [("backup_old",)]
+    bench.judge()
+    assert [ended.ends for ended in bench.taken.ended] == [("backup_old",), ("expired_keys",)]

@@ -62,11 +62,11 @@ def findings(
     tells: bool = True,
 ) -> list[Finding]:
     """`tells`: this node raises the alert; on the others the finding is for information."""
-    found = [] if section is None else _expired(section, thresholds, tells=tells)
-    age_s = None if section is None else now - (section.measured_at or section.counted_at)
-    if (age_s is None and error is not None) or (age_s is not None and age_s > STALE_S):
-        found.append(_unknown(age_s, error))
-    return found
+    if section is None:
+        return [_unknown(None, error)]
+    found = _expired(section, thresholds, tells=tells)
+    age_s = now - (section.measured_at or section.counted_at)
+    return [*found, _unknown(age_s, error)] if age_s > STALE_S else found
 
 
 def _expired(section: KeySection, thresholds: Thresholds, *, tells: bool) -> list[Finding]:
@@ -89,11 +89,12 @@ def _expired(section: KeySection, thresholds: Thresholds, *, tells: bool) -> lis
 
 
 def _unknown(age_s: float | None, error: StandfastError | None) -> Finding:
-    since = "were never counted" if age_s is None else f"were last looked at {age_s / 60:,.0f} minutes ago"
+    """Not to have been counted yet, shortly after the start, is no trouble."""
+    since = "have not been counted" if age_s is None else f"were last looked at {age_s / 60:,.0f} minutes ago"
     return Finding(
         code="keys_unknown",
         section="keys",
-        level="unknown",
+        level="info" if age_s is None and error is None else "unknown",
         message=f"the keys {since}" + (f": {error.message}" if error else ""),
-        recommendation=error.next_step if error else "See the service's log.",
+        recommendation=error.next_step if error else None,
     )

@@ -38,6 +38,8 @@ CLEAR_S: Mapping[str, float] = {
 }
 """The codes of findings that become alerts, each with that time. All others are shown only: what they tell of is
 alerted by the room in which it happens, the moment that it happens."""
+UNKNOWN = "_unknown"
+"""How the codes of findings end which say that their section could not be measured."""
 
 _ALERT_LEVELS: Mapping[str, Level] = {"warning": "warning", "error": "error", "critical": "critical"}
 
@@ -90,13 +92,18 @@ class Monitor:
         now = self._clock()
         if self._seen is None:
             self._seen = {one.fingerprint: (one, now) for one in self._open_alerts() if one.name in CLEAR_S}
+        unseen: set[str] = set()  # sections of which nothing is known: that ends nothing
         for finding in findings:
+            if finding.code.endswith(UNKNOWN):
+                unseen.add(finding.section)
             if finding.code in CLEAR_S and finding.level in _ALERT_LEVELS:
                 alert = _alert(finding)
                 self._seen[alert.fingerprint] = (alert, now)
                 self._alerts.take(alert)
         for fingerprint, (alert, last) in list(self._seen.items()):
-            if last < now and now - last >= CLEAR_S[alert.name] * self._pace.clear:
+            if alert.tags.get("section") in unseen:
+                self._seen[fingerprint] = (alert, now)
+            elif last < now and now - last >= CLEAR_S[alert.name] * self._pace.clear:
                 del self._seen[fingerprint]
                 self._alerts.take(_ended(alert))
 
