@@ -224,7 +224,8 @@ class Outage(msgspec.Struct, kw_only=True):
 class VaultSection(msgspec.Struct, kw_only=True):
     """`confirmed_s`: since PostgreSQL last confirmed this node's leases; `grace_left_s` None: unlimited.
     `lag_s`: the age of the oldest write that PostgreSQL does not have. `leases`: companies by lease (held, unclaimed,
-    fenced). `outages`: the last ten, the newest last; those of 24 hours are summed up beside them."""
+    fenced); `fenced` and `stuck` name companies. `error`: why figures are missing or old. `outages`: the last ten, the
+    newest last; those of 24 hours are summed up beside them."""
 
     state: str
     since_s: float
@@ -245,6 +246,8 @@ class VaultSection(msgspec.Struct, kw_only=True):
     quarantine: int
     leases: dict[str, int]
     stuck: list[str]
+    fenced: list[str] = []
+    error: str | None = None
     outages: list[Outage]
     outages_24h: int
     outage_s_24h: float

@@ -5,6 +5,7 @@ Invariant: it reads what is there and changes nothing; it asks PostgreSQL nothin
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from standfast.errors import JournalUnwritable
@@ -58,9 +59,18 @@ def _company(vault: Vault, record: Record, holding: Holding | None) -> dict[str,
         "journal_batches": record.journal_batches,
         "journal_bytes": record.journal_bytes,
         "lag_s": round(max(holding.lag_s, holding.unsent_for_s()), 3) if holding else None,
+        "unsent_s": _unsent_s(record, holding),
         "stuck": holding.stuck.message if holding and holding.stuck else None,
         "skipped": holding.skipped if holding else 0,
     }
+
+
+def _unsent_s(record: Record, holding: Holding | None) -> float:
+    """The age of the oldest write that PostgreSQL does not have; a journal that a former process left counts too."""
+    waiting_s = holding.unsent_for_s() if holding is not None else 0.0
+    if not waiting_s and record.journal_batches and record.journal_since is not None:
+        waiting_s = max(0.0, time.time() - record.journal_since)
+    return round(waiting_s, 3)
 
 
 def _lease(holding: Holding | None) -> str:
