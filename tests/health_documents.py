@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from standfast.health.document import (
@@ -25,28 +23,23 @@ from standfast.health.document import (
     SessionsSection,
     VaultSection,
 )
+from standfast.health.queries import QueryMetrics, Tally
+from standfast.postgres.observing import Execution
 
 NOW = 1_790_000_000.0
 STATES = ("open", "open", "open", "closed", "logged_out")
 
 
-@dataclass(frozen=True)
-class Durations:
-    """The durations of one statement."""
-
-    name: str
-    bounds_s: Sequence[float]
-    cumulative: Sequence[int]
-    sum_s: float
-    failed: int
-
-
-def durations() -> list[Durations]:
-    """Of two statements."""
-    return [
-        Durations("journal.push", (0.005, 0.05, 0.5), (10, 18, 20, 20), 0.4, 1),
-        Durations("auth.load", (0.005, 0.05, 0.5), (3, 3, 3, 4), 1.2, 0),
-    ]
+def tallies() -> dict[str, Tally]:
+    """Of two statements, as they were counted."""
+    metrics = QueryMetrics()
+    for name, duration_s, outcome in (
+        ("journal.push", 0.003, "ok"),
+        ("journal.push", 0.04, "refused"),
+        ("auth.load", 20.0, "ok"),
+    ):
+        metrics.on_query(Execution(name, duration_s=duration_s, outcome=outcome))
+    return dict(metrics.tallies())
 
 
 def session_wires(count: int) -> list[dict[str, Any]]:

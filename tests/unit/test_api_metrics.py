@@ -9,13 +9,13 @@ import pytest
 
 from standfast.api.metrics import PATH
 from standfast.health.metrics import Metrics
-from tests.health_documents import durations, full_health, session_wires
+from tests.health_documents import full_health, session_wires, tallies
 from tests.serving import Served, serving
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(full_health, lambda: session_wires(3), durations)
+    return Metrics(full_health, lambda: session_wires(3), tallies)
 
 
 async def raw(api: Served, method: str, accept_encoding: str = "identity") -> tuple[str, bytes]:

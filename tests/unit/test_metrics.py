@@ -20,7 +20,7 @@ from standfast.health.document import Health
 from standfast.health.metrics import Metrics, sessions
 from standfast.health.metrics.sessions import COMPANIES, COUNTERS, OTHER, Companies
 from standfast.sessions.session import State
-from tests.health_documents import durations, full_health, session_wires
+from tests.health_documents import full_health, session_wires, tallies
 
 DOCS = Path("docs/metrics.md").read_text()
 SECTIONS = (
@@ -42,7 +42,7 @@ async def scraped(
     health: Health, wires: list[dict[str, Any]], companies: Sequence[str] | None = None
 ) -> Values:
     """Every sample by its name and labels."""
-    metrics = Metrics(lambda: health, lambda: wires, durations)
+    metrics = Metrics(lambda: health, lambda: wires, tallies)
     scrape = await metrics.scrape(companies=companies)
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for one in samples(scrape.body)}
 
@@ -66,7 +66,9 @@ async def test_every_section_is_shown() -> None:
         ("standfast_database_latency_seconds", {}, 0.00125),
         ("standfast_pool_connections", {"state": "idle"}, 3),
         ("standfast_query_recent_seconds", {"percentile": "99"}, 0.05),
-        ("standfast_query_duration_seconds_bucket", {"le": "+Inf", "statement": "auth.load"}, 4),
+        ("standfast_query_duration_seconds_bucket", {"le": "0.005", "statement": "journal.push"}, 1),
+        ("standfast_query_duration_seconds_bucket", {"le": "10.0", "statement": "auth.load"}, 0),
+        ("standfast_query_duration_seconds_count", {"statement": "auth.load"}, 1),
         ("standfast_statement_failures_total", {"statement": "journal.push"}, 1),
         ("standfast_keys", {"type": "session"}, 1_500),
         ("standfast_company_keys_expired", {"company": "co-0000"}, 60),
@@ -98,7 +100,7 @@ async def test_a_section_that_is_not_known_is_left_out(missing: str) -> None:
 
 async def test_openmetrics_where_it_is_asked_for() -> None:
     """The strict parser of the format takes it."""
-    metrics = Metrics(full_health, lambda: session_wires(3), durations)
+    metrics = Metrics(full_health, lambda: session_wires(3), tallies)
     scrape = await metrics.scrape("application/openmetrics-text; version=1.0.0")
     families = list(parse_openmetrics(scrape.body.decode()))  # type: ignore[no-untyped-call]
     assert scrape.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -174,7 +176,7 @@ def test_the_words_are_those_of_the_rooms() -> None:
 
 async def test_every_metric_is_documented() -> None:
     """docs/metrics.md names each, and none that does not exist."""
-    metrics = Metrics(full_health, lambda: session_wires(1), durations)
+    metrics = Metrics(full_health, lambda: session_wires(1), tallies)
     text = (await metrics.scrape()).body.decode()
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE standfast_")}
     assert shown == set(re.findall(r"`(standfast_\w+)`", DOCS.split("## The metrics")[1]))

@@ -6,7 +6,7 @@ answered before there is something to answer with.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
 from standfast.errors import StandfastError
 from standfast.health.document import Health
-from standfast.health.metrics import Metrics, StatementHistogram
+from standfast.health.metrics import Metrics
+from standfast.health.queries import Tally
 from standfast.health.thresholds import thresholds_of
 from standfast.messaging.messenger import Messenger
 from standfast.service.operators import pairing_of
@@ -57,7 +58,7 @@ class HttpDoor:
         vault: Vault,
         hosts: Hosts,
         health: Callable[[], Health] | None = None,
-        statements: Callable[[], Iterable[StatementHistogram]] = tuple,
+        statements: Callable[[], Mapping[str, Tally]] = dict,
     ) -> None:
         """Answer from these; without `health` there are no metrics."""
 

@@ -5,6 +5,5 @@ a bounded number of values, and none holds a secret or a phone number.
 """
 
 from standfast.health.metrics.exposition import Metrics, Scrape
-from standfast.health.metrics.node import StatementHistogram
 
-__all__ = ["Metrics", "Scrape", "StatementHistogram"]
+__all__ = ["Metrics", "Scrape"]

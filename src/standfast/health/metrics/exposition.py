@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import ProcessCollector
@@ -16,8 +16,8 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from standfast.health.document import Health
 from standfast.health.metrics import node, sessions, stores
 from standfast.health.metrics.families import Families
-from standfast.health.metrics.node import StatementHistogram
 from standfast.health.metrics.sessions import Companies, Wire, figures_of
+from standfast.health.queries import Tally
 from standfast.health.thresholds import Thresholds
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -33,13 +33,13 @@ class Scrape:
 
 
 class Metrics:
-    """`health` gives the document as it stands, `session_wires` every session, `statements` their durations."""
+    """`health` gives the document as it stands, `session_wires` every session, `statements` the counts by statement."""
 
     def __init__(
         self,
         health: Callable[[], Health],
         session_wires: Callable[[], Sequence[Wire]],
-        statements: Callable[[], Iterable[StatementHistogram]] = tuple,
+        statements: Callable[[], Mapping[str, Tally]] = dict,
         thresholds: Thresholds | None = None,
     ) -> None:
         self._health = health

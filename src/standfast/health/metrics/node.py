@@ -6,8 +6,9 @@ Invariant: pure: what is shown is what the document says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Protocol, get_args
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import get_args
 
 from standfast.health.document import (
     AlertSection,
@@ -19,23 +20,10 @@ from standfast.health.document import (
     Verdict,
 )
 from standfast.health.metrics.families import Families
+from standfast.health.queries import BUCKETS_S, Tally
 
+_BOUNDS = (*map(str, BUCKETS_S), "+Inf")
 LEVELS = ("info", "warning", "error", "critical")
-
-
-class StatementHistogram(Protocol):
-    """Durations of one statement since the start. `cumulative` has one count more than `bounds_s`: that of all."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def bounds_s(self) -> Sequence[float]: ...
-    @property
-    def cumulative(self) -> Sequence[int]: ...
-    @property
-    def sum_s(self) -> float: ...
-    @property
-    def failed(self) -> int: ...
 
 
 def add_service(out: Families, health: Health) -> None:
@@ -89,21 +77,17 @@ def add_pool(out: Families, pool: PoolSection | None) -> None:
     out.counter("pool_timeouts", "Calls that got no connection in time.", pool.timeouts)
 
 
-def add_queries(
-    out: Families, queries: QuerySection | None, statements: Iterable[StatementHistogram]
-) -> None:
+def add_queries(out: Families, queries: QuerySection | None, tallies: Mapping[str, Tally]) -> None:
     if queries is not None:
         _add_recent(out, queries)
     durations = out.histogram(
         "query_duration_seconds", "Time that statements took, retries included.", "statement"
     )
-    failures: list[tuple[tuple[str], float]] = []
-    for one in statements:
-        bounds = [*map(str, one.bounds_s), "+Inf"]
-        buckets = list(zip(bounds, map(float, one.cumulative), strict=True))
-        durations.add_metric([one.name], buckets, one.sum_s)
-        failures.append(((one.name,), one.failed))
-    out.counters("statement_failures", "Statements that failed, by name.", ["statement"], failures)
+    for name, tally in tallies.items():
+        buckets = zip(_BOUNDS, map(float, accumulate(tally.buckets)), strict=True)
+        durations.add_metric([name], list(buckets), tally.duration_s)
+    failed = [((name,), float(tally.failed)) for name, tally in tallies.items()]
+    out.counters("statement_failures", "Statements that failed, by name.", ["statement"], failed)
 
 
 def _add_recent(out: Families, queries: QuerySection) -> None:
