@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,6 +25,7 @@ from standfast.api.page import page_of
 from standfast.api.parts import Parts
 from standfast.api.problems import HttpProblem
 from standfast.api.routes import JSON, Routes
+from standfast.api.tracing import traced
 from standfast.errors import NotFound, StandfastError, UsageError
 
 _DESCRIPTION = (
@@ -31,13 +33,16 @@ _DESCRIPTION = (
     "`code`, `next_step` and `retryable`. A message that was accepted is on disk and is sent once, in order for its "
     "chat."
 )
+# FastAPI's own names each request's path and query, and a query may hold a phone number.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 RESOURCES = (health, metrics, sessions, messages, chats, groups, files, events, legacy)
 _OF_HTTP = {404: "not_found", 405: "method_not_allowed", 400: "malformed", 413: "too_large"}
 
 
 def make_app(parts: Parts) -> ASGIApp:
     """The whole application, limits and tokens included."""
-    return Edge(make_api(parts).app, parts.guard, upload_bytes=parts.messenger.media.max_bytes)
+    edge = Edge(make_api(parts).app, parts.guard, upload_bytes=parts.messenger.media.max_bytes)
+    return traced(edge)
 
 
 def make_api(parts: Parts) -> Routes:
@@ -50,6 +55,7 @@ def make_api(parts: Parts) -> Routes:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     routes = Routes(app, parts)
     for resource in RESOURCES:

@@ -6,7 +6,6 @@ Invariant: whatever happens inside, the client gets one whole answer or a connec
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -121,10 +120,10 @@ def _check_length(scope: Scope, limit: int) -> None:
 def _known(error: Exception, scope: Scope) -> StandfastError:
     if isinstance(error, StandfastError):
         return error
-    log.error("a request failed", method=scope["method"], route=_route_of(scope), exc_info=error)
+    log.error("a request failed", method=scope["method"], route=route_of(scope), exc_info=error)
     return StandfastError(UNNAMED)
 
 
-def _route_of(scope: Scope) -> Any:
+def route_of(scope: Scope) -> str | None:
     """The route's pattern: a path may hold what is nobody's business."""
     return getattr(scope.get("route"), "path", None)

@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from standfast.authstate.company import Company
 from standfast.messaging.rate import NewChats
@@ -17,7 +18,8 @@ from standfast.messaging.rate import NewChats
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One message that is to be brought to WhatsApp; `left_at` in seconds of the loop's clock."""
+    """One message that is to be brought to WhatsApp; `left_at` in seconds of the loop's clock, `trace`
+    the span in which it was accepted."""
 
     number: int
     message_id: str
@@ -26,6 +28,7 @@ class Item:
     attempts: int = 0
     left_at: float | None = None
     is_confirmed: bool = False
+    trace: Any = None
 
 
 @dataclass(slots=True, eq=False)

@@ -28,6 +28,7 @@ from standfast.errors import (
     StandfastError,
     UsageError,
 )
+from standfast.health import tracing
 from standfast.messaging.content import same
 from standfast.messaging.lines import Item, Lane, Line
 from standfast.messaging.outgoing import STATES, Body, Outgoing, OutgoingTable, State
@@ -145,7 +146,8 @@ class Outbox:
             assert known is not None
             return known
         chat = self._table.tag(session.company, jid)
-        self._enqueue(self._line(session.company), Item(added.number, message_id, chat, expires_at))
+        item = Item(added.number, message_id, chat, expires_at, trace=tracing.here())
+        self._enqueue(self._line(session.company), item)
         return added
 
     def repeated(self, company: str, jid: str, content: dict[str, Any], key: str | None) -> Outgoing | None:
@@ -297,7 +299,10 @@ class Outbox:
         async with line.slots:
             lane.under_way = item
             try:
-                await self._hand_over(line, item)
+                with tracing.span(
+                    "message.send", "producer", {"standfast.company": line.company}, item.trace
+                ):
+                    await self._hand_over(line, item)
             except Exception as error:  # noqa: BLE001 - one message must not end its chat's lane
                 line.unconfirmed.pop(item.message_id, None)
                 return self._failed(line, lane, item, _known(error))

@@ -11,8 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -27,8 +26,9 @@ from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Monitor, Pace
 from standfast.health.outages import OutageTimes
 from standfast.health.pool import PoolHistory
-from standfast.health.queries import BUCKETS_S, QueryMetrics
+from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
+from standfast.health.tracing import observed
 from standfast.health.verdict import by_weight, verdict_of
 from standfast.postgres.observing import Observers
 from standfast.postgres.pool import Database
@@ -49,16 +49,6 @@ class GetHealth(msgspec.Struct):
     verbose: bool = False
 
 
-class Histogram(NamedTuple):
-    """Durations of one statement since the start, as Prometheus wants them."""
-
-    name: str
-    bounds_s: tuple[float, ...]
-    cumulative: tuple[int, ...]
-    sum_s: float
-    failed: int
-
-
 class Instruments:
     """What measures from the first statement on; made before the database is opened."""
 
@@ -70,14 +60,7 @@ class Instruments:
 
     @property
     def observers(self) -> Observers:
-        return Observers(self.queries, self.pool)
-
-    def histograms(self) -> list[Histogram]:
-        """By statement."""
-        return [
-            Histogram(name, BUCKETS_S, tuple(accumulate(tally.buckets)), tally.duration_s, tally.failed)
-            for name, tally in self.queries.tallies().items()
-        ]
+        return Observers(observed(self.queries), self.pool)
 
 
 class Monitoring:

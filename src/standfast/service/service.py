@@ -22,6 +22,7 @@ from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.health.monitor import Pace
+from standfast.health.tracing import traces
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -157,6 +158,7 @@ class Service:
         node, bridge = self._node_and_bridge()
         self.state.acquire()
         self._stack.callback(self.state.release)
+        await self._stack.enter_async_context(traces(vault_options(self.settings).node_name))
         await self._stack.enter_async_context(self.alerts.open())
         self._bind_http()
         if self.options.with_simulator:
@@ -195,7 +197,7 @@ class Service:
                     self.vault,
                     self.hosts,
                     self.monitoring.health,
-                    self._instruments.histograms,
+                    self._instruments.queries.tallies,
                 )
                 self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:
