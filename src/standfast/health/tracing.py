@@ -12,11 +12,11 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Generator, Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
-from standfast import __version__
 from standfast.errors import StandfastError
 from standfast.postgres.observing import ABORTED, CANCELLED, DECLINED, OK, Execution, QueryObserver
 
@@ -90,7 +90,7 @@ class Tracing:
         except Exception as error:  # noqa: BLE001 - a wrong variable must not keep sessions from standing
             log.warning("no traces: OpenTelemetry could not be set up", cause=type(error).__name__)
             return False
-        _tracer = self._provider.get_tracer("standfast", __version__)
+        _tracer = self._provider.get_tracer("standfast", version("standfast"))
         return True
 
     async def stop(self) -> None:
@@ -208,7 +208,7 @@ def _provider(node: str) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     environment = os.environ
-    facts = {"service.version": __version__, "service.instance.id": node}
+    facts = {"service.version": version("standfast"), "service.instance.id": node}
     if "service.name=" not in environment.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         facts["service.name"] = environment.get("OTEL_SERVICE_NAME") or "standfast"
     has_timeout = any(
