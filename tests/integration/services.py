@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from standfast.alerts.channel import Channel
 from standfast.authstate.company import Company
 from standfast.health.monitor import Pace
 from standfast.postgres.options import DatabaseOptions
@@ -67,11 +68,17 @@ def settings_of(state_dir: Path, options: DatabaseOptions | None, **more: Any) -
 
 @contextlib.asynccontextmanager
 async def running(
-    state_dir: Path, options: DatabaseOptions | None, *, pace: Pace | None = None, **more: Any
+    state_dir: Path,
+    options: DatabaseOptions | None,
+    *,
+    pace: Pace | None = None,
+    channels: Sequence[Channel] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Running]:
-    """A gateway-only service on that state directory."""
+    """A gateway-only service on that state directory, whose alerts go to `channels`."""
     service = Service(
-        settings_of(state_dir, options, **more), ServiceOptions(gateway_only=True, pace=pace or Pace())
+        settings_of(state_dir, options, **more),
+        ServiceOptions(gateway_only=True, pace=pace or Pace(), channels=channels),
     )
     heard = Running(service)
     service.bus.subscribe(heard.heard.append)
