@@ -76,6 +76,20 @@ async def test_a_channel_is_asked_again_when_it_says(tmp_path: Path) -> None:
     assert receiver.requests[0][1] == receiver.requests[1][1]
 
 
+async def test_what_comes_meanwhile_does_not_hurry_a_failing_channel(tmp_path: Path) -> None:
+    """The pause after a failure is kept, however much is reported during the attempt and the pause."""
+    async with Receiver() as receiver:
+        receiver.delay_s = 0.1
+        receiver.answers = lambda _note: 503
+        slow = replace(QUICK, retry_base_s=60.0, retry_cap_s=60.0)
+        alerting, _ = alerting_of(tmp_path, HttpChannel(receiver.url), options=slow)
+        async with alerting.open():
+            for number in range(20):
+                alerting.take(trouble(number))
+                await asyncio.sleep(0.02)
+            assert len(receiver.requests) == 1
+
+
 async def test_a_refusal_is_shown_and_asked_again_slowly(tmp_path: Path) -> None:
     """401: shown with its mend, asked seldom; a test that gets through has all the rest delivered at once."""
     async with Receiver() as receiver:

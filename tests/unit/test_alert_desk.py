@@ -182,6 +182,34 @@ def test_a_storm_is_five_notes_and_a_digest() -> None:
     assert one.notes()[-1].of == "resolved"
 
 
+def test_a_storm_that_goes_on_is_one_digest_a_minute() -> None:
+    """The first five are told one by one once, not every minute."""
+    one = Desk()
+    for number in range(180):
+        one.report("session_breaker_open", company=f"c{number}")
+        one.seconds(1)
+    one.seconds(61)
+    assert one.kinds() == ["raised"] * 5 + ["digest"] * 3
+    assert sum(note.count for note in one.notes()) == 180
+    one.seconds(61)
+    one.report("session_breaker_open", company="later")
+    assert one.kinds()[-1] == "raised"
+
+
+def test_an_end_in_a_digest_is_told_though_it_flaps_meanwhile() -> None:
+    """Who was told of a beginning is told of its end, whatever follows."""
+    one = Desk()
+    for number in range(6):
+        one.report("session_breaker_open", company=f"c{number}")
+        one.seconds(61)
+    for number in range(6):
+        one.end("session_breaker_open", company=f"c{number}")
+    one.report("session_breaker_open", company="c5")
+    one.end("session_breaker_open", company="c5")
+    one.seconds(61)
+    assert [note.company for note in one.notes() if note.kind == "resolved"] == [f"c{n}" for n in range(6)]
+
+
 def test_what_is_over_before_its_digest_is_only_counted() -> None:
     """Nobody is told of an end whose beginning nobody was told of."""
     one = Desk()
