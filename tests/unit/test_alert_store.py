@@ -13,7 +13,8 @@ import pytest
 
 from standfast.alert import Alert
 from standfast.alerts import kinds, store
-from standfast.alerts.file import HISTORY_S, AlertFile
+from standfast.alerts.file import HISTORY_S, AlertFile, history_of
+from standfast.alerts.records import Incident
 from tests.alerting import DAY_S, Desk, HandClock, HttpChannel, alerting_of
 from tests.receiver import Receiver
 from tests.support import until
@@ -29,6 +30,10 @@ async def reopened(directory: Path, clock: HandClock) -> Desk:
     was = kept.open()
     one.desk.restore(was.troubles, was.held)
     return one
+
+
+def known(one: Desk) -> list[Incident]:
+    return [trouble.incident for trouble in one.desk.troubles()]
 
 
 async def test_a_restart_repeats_nothing_and_forgets_nothing(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ async def test_the_history_is_read_while_it_is_written(tmp_path: Path) -> None:
     for number in range(5):
         one.report("session_deaf", lasts=False, company=f"c{number}")
         clock.later(1)
-    found = await one.store.history(clock.wall() - DAY_S, 100)
+    found = await one.store.history(clock.wall() - DAY_S, 100, known(one))
     assert [incident.company for incident in found] == ["c4", "c3", "c2", "c1", "c0", "old"]
     await one.store.close()
 
@@ -116,10 +121,14 @@ async def test_old_history_is_forgotten(tmp_path: Path) -> None:
     two = await reopened(tmp_path, clock)
     two.report("session_deaf", lasts=False, company="new")
     await until(lambda: not two.store._unwritten and two.store._writing is None)
-    found = await two.store.history(0, 100)
+    found = await two.store.history(0, 100, known(two))
     assert {incident.company for incident in found} == {None, "new"}
     assert [incident.name for incident in found] == ["session_deaf", "foreign_database"]
     await two.store.close()
+    assert [incident.name for incident in history_of(tmp_path, clock.wall() - 60, 9)] == [
+        "session_deaf",
+        "foreign_database",
+    ]
 
 
 async def test_the_file_is_for_its_owner(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from standfast.alert import Alert
 from standfast.cli.alerts import alert_lines
-from standfast.errors import ServiceUnavailable, StateDirectoryError, UsageError
+from standfast.errors import SettingsError, StateDirectoryError, TargetFailed, UsageError
 from tests.alerting import alerting_of
 from tests.cli_support import CommandLine, own_surroundings
 
@@ -92,9 +92,18 @@ def test_a_wrong_time_is_refused(cli: CommandLine, since: str) -> None:
     assert cli("alerts", f"--since={since}").code == UsageError.exit_code
 
 
-def test_a_test_needs_the_service(cli: CommandLine) -> None:
-    """Its channels are those that count."""
-    assert cli("alerts", "test").code == ServiceUnavailable.exit_code
+def test_without_a_service_the_command_tries_the_channels(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own settings, which is said; none is an error, and so is one that cannot work."""
+    nothing = cli("alerts", "test")
+    assert nothing.code == SettingsError.exit_code
+    assert "TELEGRAM_BOT_TOKEN" in nothing.err
+    monkeypatch.setenv("STANDFAST_NOTIFY_URLS", "nonsense")
+    tried = cli("alerts", "test")
+    assert tried.code == TargetFailed.exit_code
+    assert "No service runs here" in tried.out
+    assert "it is no URL" in tried.out
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])

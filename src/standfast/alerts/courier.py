@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -157,6 +157,11 @@ class Courier:
         self._note_outcome(failure)
         return Outcome(self.name, loop.time() - began, failure)
 
+    def found_unusable(self, failure: Undelivered) -> None:
+        """Note what is wrong with the channel's setting, where no attempt has shown anything yet."""
+        if self._failure is None and not self._delivered:
+            self._note_outcome(failure)
+
     def wake(self) -> None:
         """Try again now."""
         self._changed.set()
@@ -293,6 +298,11 @@ class Couriers:
 
     def _is_done(self) -> bool:
         return all(one.is_done for one in self._couriers.values())
+
+    def found_unusable(self, problems: Mapping[str, Undelivered]) -> None:
+        """Note what is wrong with the settings of channels, by name, before the first alert finds out."""
+        for name, failure in problems.items():
+            self._couriers[name].found_unusable(failure)
 
     def states(self) -> list[ChannelState]:
         return [one.state() for one in self._couriers.values()]

@@ -38,7 +38,6 @@ _PUT = (
     " boot_id = excluded.boot_id, boottime = excluded.boottime, wall = excluded.wall, body = excluded.body"
 )
 _HISTORY = "select body from incidents where at >= ? order by at desc limit ?"
-_OPEN = "select body from troubles"
 _TIDY = (
     "delete from incidents where at < ? or key not in (select key from incidents order by at desc limit ?)"
 )
@@ -104,8 +103,8 @@ class AlertFile:
         return anew
 
     def incidents(self, since: float, limit: int) -> list[Incident]:
-        """Those reported after `since`, and all that go on."""
-        return read_incidents(self._open_connection(), since, limit)
+        """Those reported after `since`, as they were written."""
+        return _history(self._open_connection(), since, limit)
 
     def _write(self, batch: Sequence[tuple[str, str, Row | None]], tidy_before: float | None) -> None:
         connection = self._open_connection()
@@ -159,30 +158,27 @@ class AlertFile:
 
 
 def history_of(directory: Path, since: float, limit: int) -> list[Incident]:
-    """The history in the file of that directory, which nothing is changed in; none where there is no file. Raises
-    `sqlite3.Error` and `OSError`."""
+    """Incidents in the file of that directory that were reported after `since`, and all that go on, the newest first;
+    none where there is no file. Nothing is changed in it. Raises `sqlite3.Error` and `OSError`."""
     path = directory / "alerts.db"
     if not path.exists():
         return []
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
     try:
-        return read_incidents(connection, since, limit)
+        found = {one.id: one for one in _history(connection, since, limit)}
+        for (body,) in connection.execute("select body from troubles"):
+            for trouble in _decoded(body, Trouble):
+                if trouble.is_open:
+                    found[trouble.incident.id] = trouble.incident
     finally:
         connection.close()
-
-
-def read_incidents(connection: sqlite3.Connection, since: float, limit: int) -> list[Incident]:
-    """Incidents of an open file that were reported after `since`, and all that go on, the newest first."""
-    found = {
-        one.id: one
-        for (body,) in connection.execute(_HISTORY, (since, limit))
-        for one in _decoded(body, Incident)
-    }
-    for (body,) in connection.execute(_OPEN):
-        for trouble in _decoded(body, Trouble):
-            if trouble.is_open:
-                found[trouble.incident.id] = trouble.incident
     return sorted(found.values(), key=lambda one: one.since, reverse=True)
+
+
+def _history(connection: sqlite3.Connection, since: float, limit: int) -> list[Incident]:
+    return [
+        one for (body,) in connection.execute(_HISTORY, (since, limit)) for one in _decoded(body, Incident)
+    ]
 
 
 def _decoded(body: bytes, record: type[T]) -> Iterator[T]:

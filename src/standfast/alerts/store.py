@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,17 +121,14 @@ class AlertStore:
         self._after.append(then)
         self._schedule()
 
-    async def history(self, since: float, limit: int) -> list[Incident]:
-        """Incidents that were reported after `since`, or go on, the newest first."""
+    async def history(self, since: float, limit: int, known: Iterable[Incident] = ()) -> list[Incident]:
+        """Incidents that were reported after `since`, or go on, the newest first; `known` are told as they are."""
         found = {one.id: one for one in await self._read(since, limit)}
         for (table, _), row in self._rows.items():
             if table == "incidents":
                 one = msgspec.json.decode(row.body, type=Incident)
                 found[one.id] = one
-            elif table == "troubles":
-                trouble = msgspec.json.decode(row.body, type=Trouble)
-                if trouble.is_open:
-                    found[trouble.incident.id] = trouble.incident
+        found |= {one.id: one for one in known}
         wanted = [one for one in found.values() if one.last_at >= since or one.is_open]
         return sorted(wanted, key=lambda one: one.since, reverse=True)[:limit]
 

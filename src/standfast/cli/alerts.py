@@ -18,6 +18,7 @@ from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, duration, print_json
 from standfast.cli.webhooks import since_time
 from standfast.errors import ServiceUnavailable, SettingsError, TargetFailed, UsageError
+from standfast.service.alerting import try_channels_here
 from standfast.service.client import connect
 from standfast.service.offline import local_alerts, service_runs
 from standfast.settings import Settings
@@ -94,12 +95,14 @@ def try_channels(
     json: JsonOption = False,
 ) -> None:
     """Send a test over every channel and show what became of it."""
-    outcomes = run_async(_tested(channel))
+    outcomes, by_service = run_async(_tested(current_settings(), channel))
     if not outcomes:
         raise SettingsError(_NONE_SET_UP, next_step=_SET_ONE_UP)
     if json:
         print_json(outcomes)
     else:
+        if not by_service:
+            console().print("No service runs here: sent by this command, with its settings.", style="yellow")
         _print_outcomes(outcomes)
     sys.stdout.flush()
     if not all(outcome["ok"] for outcome in outcomes):
@@ -187,9 +190,12 @@ async def _found(settings: Settings, since_s: float, *, open_only: bool) -> tupl
     return local_alerts(settings, since_s, open_only=open_only), False
 
 
-async def _tested(channel: str | None) -> list[dict[str, Any]]:
-    async with connect() as client:
-        return await client.test_alerts(channel)
+async def _tested(settings: Settings, channel: str | None) -> tuple[list[dict[str, Any]], bool]:
+    """What became of each attempt, and whether the service made it."""
+    if not service_runs(settings):
+        return await try_channels_here(settings, channel), False
+    async with connect(StateDirectory(settings.state_dir).gateway_socket) as client:
+        return await client.test_alerts(channel), True
 
 
 def _when(at: float) -> str:

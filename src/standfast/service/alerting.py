@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from standfast.alert import Alert
 from standfast.alerts.channel import Channel, Note
+from standfast.alerts.channels import channels_of, unusable_channels
 from standfast.alerts.courier import ChannelState, CourierOptions, Couriers, Outcome
 from standfast.alerts.desk import AlertDesk
 from standfast.alerts.notes import new_id
@@ -28,10 +29,11 @@ from standfast.sessions.events import Event, EventBus
 from standfast.sessions.gateway import OperatorMethod
 from standfast.sessions.wire import Connection
 from standfast.settings import Settings
-from standfast.vault.clock import Clock
+from standfast.vault.clock import Clock, SystemClock
 
 KIND = "alert"
 HISTORY_MAX = 1_000
+CHECK_DELAY_S = 10.0  # their libraries take a moment to load: not while sessions open
 _TAGS = {"component": "alerts"}
 
 
@@ -58,14 +60,16 @@ class Alerting:
         settings: Settings,
         bus: EventBus,
         clock: Clock,
-        channels: Sequence[Channel],
+        channels: Sequence[Channel] | None = None,
         options: CourierOptions | None = None,
     ) -> None:
+        """`channels`: None for those that the settings name."""
+        self._channels = channels_of(settings) if channels is None else channels
         self._bus = bus
         self._clock = clock
         self._node = vault_options(settings).node_name
         self._store = AlertStore(settings.state_dir / "alerts", clock, self._unkept)
-        self._couriers = Couriers(channels, self._store, clock, options)
+        self._couriers = Couriers(self._channels, self._store, clock, options)
         self._desk = AlertDesk(self._node, clock, self._store, self._couriers, self._publish)
 
     def take(self, alert: Alert) -> None:
@@ -80,12 +84,13 @@ class Alerting:
         self._couriers.restore(kept.waiting)
         self._desk.bind()
         self._couriers.start()
-        ticking = asyncio.create_task(self._desk.run())
+        tasks = {asyncio.create_task(self._desk.run()), asyncio.create_task(self._check_channels())}
         try:
             yield
         finally:
-            ticking.cancel()
-            await asyncio.wait({ticking})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._couriers.stop()
             await self._store.close()
 
@@ -112,13 +117,19 @@ class Alerting:
         if open_only:
             incidents = [one.incident for one in reversed(self._desk.troubles())]
         else:
-            incidents = await self._store.history(now - since_s, HISTORY_MAX)
+            known = [one.incident for one in self._desk.troubles()]
+            incidents = await self._store.history(now - since_s, HISTORY_MAX, known)
         chosen = [one for one in incidents if not companies or one.company in companies]
         return {
             "alerts": [incident_wire(one, now) for one in chosen[:limit]],
             "channels": [state_wire(one) for one in self._couriers.states()],
             "error": self._store.error,
         }
+
+    async def _check_channels(self) -> None:
+        """A channel that cannot work as it is set up shows that before it is needed."""
+        await asyncio.sleep(CHECK_DELAY_S)
+        self._couriers.found_unusable(await unusable_channels(self._channels))
 
     async def tested(self, channel: str | None = None) -> list[dict[str, Any]]:
         """What becomes of a test note over each channel, within its deadline. `NotFound` for a name that none has."""
@@ -128,7 +139,8 @@ class Alerting:
                 f"there is no channel {channel!r}",
                 next_step=f"The channels that are set up: {', '.join(names) or 'none'}.",
             )
-        return [outcome_wire(one) for one in await self._couriers.attempt(self._test_note(), channel)]
+        note = trial_note(self._node, self._clock.wall())
+        return [outcome_wire(one) for one in await self._couriers.attempt(note, channel)]
 
     async def _list(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = checked(ListAlerts, params)
@@ -138,21 +150,6 @@ class Alerting:
 
     async def _test(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
         return await self.tested(checked(TestAlerts, params).channel)
-
-    def _test_note(self) -> Note:
-        now = self._clock.wall()
-        return Note(
-            id=new_id(),
-            kind="test",
-            name="test",
-            level="info",
-            message="This is a test: alerts of Standfast arrive here.",
-            since=now,
-            at=now,
-            node=self._node,
-            fingerprint="test|",
-            tags=dict(_TAGS),
-        )
 
     def _publish(self, note: Note) -> None:
         company = note.company or ""
@@ -165,6 +162,28 @@ class Alerting:
             return
         step = "Free or add disk space for the state directory, or make it writable; a restart would forget alerts."
         self.take(Alert("alerts_not_kept", "warning", why, _TAGS, {"next_step": step}, lasts=True))
+
+
+async def try_channels_here(settings: Settings, channel: str | None = None) -> list[dict[str, Any]]:
+    """The same without a service: over the channels that these settings name, from this process."""
+    apart = Alerting(settings, EventBus(), SystemClock())
+    return await apart.tested(channel)
+
+
+def trial_note(node: str, at: float) -> Note:
+    """What is sent to see whether anything arrives."""
+    return Note(
+        id=new_id(),
+        kind="test",
+        name="test",
+        level="info",
+        message="This is a test: alerts of Standfast arrive here.",
+        since=at,
+        at=at,
+        node=node,
+        fingerprint="test|",
+        tags=dict(_TAGS),
+    )
 
 
 def note_wire(note: Note) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Service:
         self.settings = settings
         self.options = given = options or ServiceOptions()
         self.bus = EventBus()
-        self.alerts = Alerting(settings, self.bus, given.clock, given.channels or (), given.couriers)
+        self.alerts = Alerting(settings, self.bus, given.clock, given.channels, given.couriers)
         self.state = StateDirectory(settings.state_dir)
         self._instruments = Instruments(settings)
         self._stack = contextlib.AsyncExitStack()
