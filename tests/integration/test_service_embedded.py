@@ -33,7 +33,7 @@ async def test_a_killed_server_is_bridged_and_comes_back(state: Path) -> None:
     async with running(state, None) as now:
         await mint(now)
         service = now.service
-        supervisor = service._own.supervisor
+        supervisor = service._foundation.own.supervisor
         assert supervisor is not None
         assert supervisor.server.pid
         os.kill(supervisor.server.pid, signal.SIGKILL)

@@ -109,7 +109,7 @@ async def test_sessions_that_only_postgresql_knows_start_when_it_comes(
     async with running(state, proxied) as now:
         service = now.service
         pool = SessionPool(service.roster, service.bus, service.mailbox)
-        follower = DatabaseFollower(service.vault, service.roster, service._schema, pool)
+        follower = DatabaseFollower(service.vault, service.roster, service._foundation.schema, pool)
         following = asyncio.create_task(follower.run())
         assert await pool.start_wanted() == 0
         await now.in_state("outage")

@@ -20,7 +20,7 @@ from standfast import __version__
 from standfast.alerts.channel import Channel
 from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
-from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
+from standfast.errors import CompanyInUse
 from standfast.health.monitor import Pace
 from standfast.health.tracing import traces
 from standfast.messaging.mailbox import Mailbox
@@ -29,26 +29,24 @@ from standfast.messaging.webhooks import Webhooks
 from standfast.node import bridge_directory, node_binary
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
-from standfast.service import alarms
 from standfast.service.alerting import Alerting
 from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.chatting import Chatting
 from standfast.service.consuming import Consuming
 from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
-from standfast.service.database import OwnDatabase, open_own_database
 from standfast.service.exporter import Exporter
 from standfast.service.follower import DatabaseFollower
+from standfast.service.foundation import Foundation, cancelled
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
 from standfast.service.monitoring import Instruments, Monitoring
 from standfast.service.operators import Operators
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
-from standfast.service.schema import SchemaKeeper
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
-from standfast.service.vault import vault_directory, vault_key, vault_options
+from standfast.service.vault import vault_options
 from standfast.sessions import alarms as session_alarms
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import Engine, EngineOptions, HostCommand
@@ -63,7 +61,6 @@ from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
 from standfast.vault.clock import Clock, SystemClock
 from standfast.vault.decisions import Decisions
-from standfast.vault.opening import open_vault
 from standfast.vault.outage import State
 from standfast.vault.vault import Vault
 
@@ -71,9 +68,7 @@ if TYPE_CHECKING:
     from standfast.service.http import HttpDoor
 
 log = structlog.get_logger(__name__)
-START_PATIENCE_S = 0.8  # with a replica there, for an embedded server that is about to be ready
 SCHEMA_PATIENCE_S = 0.6  # since the schema was begun to be looked at; the host is started meanwhile
-CANCEL_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +100,10 @@ class Service:
         self.alerts = Alerting(settings, self.bus, given.clock, given.channels, given.couriers)
         self.state = StateDirectory(settings.state_dir)
         self._instruments = Instruments(settings)
+        self._foundation = Foundation(
+            settings, self.alerts, given.clock, self._instruments.observers, self._is_dead
+        )
         self._stack = contextlib.AsyncExitStack()
-        self._vault_is_open = False
         self.simulator: Simulator | None = None
         self.database: Database
         self.vault: Vault
@@ -120,8 +117,6 @@ class Service:
         self.messenger: Messenger
         self.http: HttpDoor | None = None
         self.monitoring: Monitoring
-        self._own: OwnDatabase
-        self._schema: SchemaKeeper
         self._board: Board
         self.watch: HostWatch
         self._follower: DatabaseFollower
@@ -165,7 +160,9 @@ class Service:
             self.simulator = Simulator(self.state.path / "whatsapp", node, bridge)
             self._stack.push_async_callback(self.simulator.stop)
             await self.simulator.start()
-        await self._open_vault()
+        foundation = self._foundation
+        await self._stack.enter_async_context(foundation.open())
+        self.database, self.vault = foundation.database, foundation.vault
         opened = await self._stack.enter_async_context(
             open_correspondence(self.settings, self.vault, self.bus, self.alerts)
         )
@@ -202,7 +199,7 @@ class Service:
                 self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:
                 # The tables of a database that is there may just be being made.
-                await self._schema.tried_within(SCHEMA_PATIENCE_S)
+                await self._foundation.schema.tried_within(SCHEMA_PATIENCE_S)
             await self.pool.start_wanted()
             for company in self.roster.stopped():
                 self.alerts.take(session_alarms.unwanted(company))
@@ -215,53 +212,6 @@ class Service:
         self.http = HttpDoor(self.settings, self.state.path)
         self.http.bind()
         self._stack.push_async_callback(self.http.stop)
-
-    async def _open_vault(self) -> None:
-        """Database, schema and vault. Where PostgreSQL cannot be used, what that means depends on the replica."""
-        directory = vault_directory(self.settings)
-        is_fresh = not (directory / "vault.db").exists()
-        own = await self._stack.enter_async_context(
-            open_own_database(
-                self.settings,
-                self._server_changed,
-                patience_s=None if is_fresh else START_PATIENCE_S,
-                observers=self._instruments.observers,
-            )
-        )
-        self.database = own.database
-        self._own = own
-        self._schema = SchemaKeeper(self.database, self.alerts)
-        failure = own.failure
-        if is_fresh:
-            # A heartbeat without its table would look like an outage.
-            failure = failure or await self._schema.attempt()
-            self._refuse(failure, own)
-        self.vault = await self._stack.enter_async_context(
-            open_vault(
-                directory,
-                self.database,
-                vault_options(self.settings),
-                alerts=self.alerts,
-                clock=self.options.clock,
-                key=vault_key(self.settings),
-                is_dead=self._is_dead,
-            )
-        )
-        self._vault_is_open = True
-        if any(record.complete for record in self.vault.replica.companies()):
-            if failure is not None:
-                self.alerts.take(alarms.running_from_replica(failure))
-        else:
-            failure = failure or (None if self._schema.is_ready else await self._schema.attempt())
-            self._refuse(failure, own)
-            if failure is not None:
-                self.alerts.take(alarms.nothing_opens_yet(failure))
-        self._spawn(self._schema.run())
-
-    def _refuse(self, failure: StandfastError | None, own: OwnDatabase) -> None:
-        """With nothing to run from, only what passes by itself is worth waiting for."""
-        if failure is not None and (own.failure is not None or not isinstance(failure, DatabaseUnavailable)):
-            raise failure
 
     def _wire(self, node: Path, bridge: Path) -> None:
         archive = self.state.path / "archive"
@@ -335,7 +285,7 @@ class Service:
 
         self.gateway.serve_operators(methods, gone)
         self._follower = DatabaseFollower(
-            self.vault, self.roster, self._schema, None if self.options.gateway_only else self.pool
+            self.vault, self.roster, self._foundation.schema, None if self.options.gateway_only else self.pool
         )
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
         self._archivist = Archivist(self.roster, self.pool, self.alerts)
@@ -352,24 +302,8 @@ class Service:
     def _is_dead(self, company: Company) -> bool:
         return self.roster.is_dead(company)
 
-    def _server_changed(self, failure: StandfastError | None) -> None:
-        """The embedded server ended, or runs again."""
-        if failure is None:
-            supervisor = self._own.supervisor
-            self.alerts.take(alarms.server_back(supervisor.restarts if supervisor else 0))
-            self._look_at_once()
-        else:
-            self.alerts.take(alarms.server_ended(failure))
-            if self._vault_is_open:
-                self.vault.note_failure(failure)
-
-    def _look_at_once(self) -> None:
-        cause = self.vault.outage.cause if self._vault_is_open else None
-        if cause is not None:
-            self.vault.note_failure(cause)
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._stack.push_async_callback(_cancelled, asyncio.create_task(work))
+        self._stack.push_async_callback(cancelled, asyncio.create_task(work))
 
     def _node_and_bridge(self) -> tuple[Path, Path]:
         if self.options.gateway_only:
@@ -387,11 +321,3 @@ class Service:
         consumers = self.mailbox.consumers.all()
         webhooks = self.webhooks.all()
         return {**self._board.document(), "webhooks": webhooks, "consumers": consumers, "http": url}
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    # Before Python 3.12 `asyncio.wait_for`, which the database pool waits with, loses a cancellation that comes
-    # together with its result; a loop that catches it only once would then never end.
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_INTERVAL_S)
