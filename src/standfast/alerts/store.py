@@ -123,8 +123,10 @@ class AlertStore:
 
     async def history(self, since: float, limit: int, known: Iterable[Incident] = ()) -> list[Incident]:
         """Incidents that were reported after `since`, or go on, the newest first; `known` are told as they are."""
+        # What is written while the file is read may be missing there, and is no longer in memory afterwards.
+        before = dict(self._rows)
         found = {one.id: one for one in await self._read(since, limit)}
-        for (table, _), row in self._rows.items():
+        for (table, _), row in (before | self._rows).items():
             if table == "incidents":
                 one = msgspec.json.decode(row.body, type=Incident)
                 found[one.id] = one
