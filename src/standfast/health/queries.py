@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from standfast.health.document import Finding, QueryRecord, QuerySection, SlowStatement
 from standfast.health.outages import OutageTimes
-from standfast.health.statements import average, by_statement, nearest_rank, slow_ones
+from standfast.health.statements import BUCKETS_S, Tally, average, by_statement, nearest_rank, slow_ones
 from standfast.health.thresholds import SLOW_ALERT_COUNT, SLOW_WINDOW_S, Thresholds
 from standfast.postgres.failures import next_step_for
 from standfast.postgres.observing import ABORTED, CANCELLED, DECLINED, OK, Execution
@@ -23,7 +22,6 @@ SHOWN = 10
 MAX_NAMES = 200
 OTHER = "other"
 """Under this name count all statements beyond `MAX_NAMES`."""
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FAILING_COUNT = 5
 FAILING_SHARE = 0.05
 _GIVEN_UP = frozenset({CANCELLED, ABORTED})
@@ -32,20 +30,6 @@ _ACTIVITY = (
     "select pid, pg_blocking_pids(pid), wait_event, now() - query_start, query from pg_stat_activity"
     " where state = 'active'"
 )
-
-
-@dataclass(slots=True)
-class Tally:
-    """Of one statement since the start. `buckets[i]` counts calls whose duration is at most `BUCKETS_S[i]` and above
-    the bound before; the last one those beyond all bounds."""
-
-    count: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    retries: int = 0
-    rows: int = 0
-    duration_s: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
 
 class QueryMetrics:
@@ -66,7 +50,7 @@ class QueryMetrics:
         if tally is None:
             tally = self._new_tally(execution.name)
         tally.count += 1
-        tally.duration_s += execution.duration_s
+        tally.sum_s += execution.duration_s
         tally.rows += execution.rows
         tally.buckets[bisect_left(BUCKETS_S, execution.duration_s)] += 1
         if execution.ran_s > self._slow_s + execution.expected_s:
@@ -75,9 +59,9 @@ class QueryMetrics:
         if execution.retries or execution.outcome is not OK:
             self._note_trouble(execution, tally)
 
-    def tallies(self) -> Mapping[str, Tally]:
-        """By statement, since the start: at most `MAX_NAMES`, and `OTHER`."""
-        return self._tallies
+    def tallies(self) -> list[Tally]:
+        """One of each statement: at most `MAX_NAMES`, and `OTHER`."""
+        return list(self._tallies.values())
 
     def section(self, thresholds: Thresholds) -> QuerySection:
         """What was measured so far. Ask for it every 10 s or so: it also notices when an outage goes on and ends."""
@@ -87,7 +71,7 @@ class QueryMetrics:
         recent = [one for one in last if one.outcome not in _GIVEN_UP and self._tells(one, now_s)]
         causes = Counter(one.outcome for one in recent if one.outcome not in _NO_FAILURE)
         durations = sorted(one.duration_s * 1000 for one in last)
-        tallies = list(self._tallies.values())
+        tallies = self.tallies()
         return QuerySection(
             count=len(last),
             total=sum(tally.count for tally in tallies),
@@ -112,7 +96,8 @@ class QueryMetrics:
         )
 
     def _new_tally(self, name: str) -> Tally:
-        return self._tallies.setdefault(name if len(self._tallies) < MAX_NAMES else OTHER, Tally())
+        known = name if len(self._tallies) < MAX_NAMES else OTHER
+        return self._tallies.setdefault(known, Tally(known))
 
     def _note_trouble(self, execution: Execution, tally: Tally) -> None:
         tally.retries += execution.retries
