@@ -60,7 +60,7 @@ class Watched:
 
     @property
     def names(self) -> set[str]:
-        return {one.name for one in self.metrics.tallies()}
+        return set(self.metrics.tallies())
 
     def alerted(self) -> list[Alert]:
         """What the monitor raises now."""
@@ -221,7 +221,7 @@ async def test_rows_of_a_transaction_are_counted(database_options: DatabaseOptio
         async for _ in Replication(database).stream(ACME):
             pass
         await statistics(database)
-    rows = {one.name: one.rows for one in watched.metrics.tallies()}
+    rows = {name: one.rows for name, one in watched.metrics.tallies().items()}
     assert rows["company.stream"] == 21
     assert rows["statistics"] > 5
 

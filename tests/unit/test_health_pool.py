@@ -36,11 +36,19 @@ class Pool:
         self.is_away = False
         self.active = self.waiting = 0
         self.history = PoolHistory(SIZE, LIMITS, OutageTimes(lambda: self.is_away))
-        self.sampled_s = clock.now_s
+        self.sampled_s = self.changed_s = clock.now_s
+        self.held_s = 0.0
 
     def use(self, active: int, waiting: int = 0) -> None:
+        self.pass_time()
+        more = max(self.active, active) > self.history.quiet_up_to
         self.active, self.waiting = active, waiting
-        self.history.on_use(self.clock.now_s, active, waiting)
+        if more:
+            self.history.on_use(self.clock.now_s, active, waiting)
+
+    def pass_time(self) -> None:
+        self.held_s += self.active * (self.clock.now_s - self.changed_s)
+        self.changed_s = self.clock.now_s
 
     def go_on(self, for_s: float) -> None:
         end_s = self.clock.now_s + for_s
@@ -51,8 +59,11 @@ class Pool:
 
     @property
     def statistics(self) -> PoolStatistics:
+        self.pass_time()
         holders = tuple(Holder("keys.set", 1.5) for _ in range(self.active))
-        return PoolStatistics(SIZE, SIZE - self.active, self.active, self.waiting, SIZE, 0, holders)
+        return PoolStatistics(
+            SIZE, SIZE - self.active, self.active, self.waiting, SIZE, 0, self.held_s, holders
+        )
 
     @property
     def section(self) -> PoolSection:

@@ -32,18 +32,8 @@ _SERVER = Statement(
 
 
 @dataclass(slots=True)
-class _Span:
-    """What happened between two samples: peaks, and an integral over time in which no moment counts more."""
-
-    began_s: float
-    active_s: float = 0.0
-    peak_active: int = 0
-    peak_waiting: int = 0
-
-
-@dataclass(slots=True)
 class _Pressure:
-    """For how long too much was asked of the pool, in a stretch of time that is its own, whoever takes samples when."""
+    """For how long too much was asked of the pool, in a stretch of time of its own, whoever takes samples when."""
 
     began_s: float
     ended_s: float
@@ -53,8 +43,14 @@ class _Pressure:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """What happened between two samples, and how the pool was at the end. `held_s` adds up for how long each connection
+    was in use: no moment counts more than another."""
+
+    began_s: float
     ended_s: float
-    span: _Span
+    held_s: float
+    peak_active: int
+    peak_waiting: int
     statistics: PoolStatistics
 
 
@@ -66,52 +62,65 @@ class PoolHistory:
     ) -> None:
         self.server: ServerConnections | None = None
         self._max_size = max_size
-        self._busy_above = (thresholds or Thresholds()).pool_usage * max_size
+        self._busy_above = math.floor((thresholds or Thresholds()).pool_usage * max_size)
         self._outages = outages or OutageTimes()
-        self._active = 0
-        self._waiting = 0
-        self._changed_s = time.monotonic()
-        self._span = _Span(self._changed_s)
-        self._pressure = _Pressure(self._changed_s, self._changed_s)
-        self._pressure_before = _Pressure(self._changed_s, self._changed_s)
+        self.quiet_up_to = 0
+        self._active = self._waiting = 0
+        self._began_s = self._changed_s = time.monotonic()
+        self._held_s = 0.0
+        self._peak_active = self._peak_waiting = 0
+        self._pressure = _Pressure(self._began_s, self._began_s)
+        self._pressure_before = _Pressure(self._began_s, self._began_s)
         self._kept: deque[_Kept] = deque(maxlen=KEPT)
         self._timeouts: deque[float] = deque(maxlen=_TIMEOUTS_KEPT)
 
     def on_use(self, now_s: float, active: int, waiting: int) -> None:
+        """Told only of what is a new peak or a pool in heavy use: all else is in the statistics of the next sample."""
         self._pass(now_s)
         self._active, self._waiting = active, waiting
-        span = self._span
-        if active > span.peak_active:
-            span.peak_active = active
-        if waiting > span.peak_waiting:
-            span.peak_waiting = waiting
+        self._peak_active = max(active, self._peak_active)
+        self._peak_waiting = max(waiting, self._peak_waiting)
+        self.quiet_up_to = min(self._busy_above, self._peak_active)
 
     def on_timeout(self, now_s: float) -> None:
         self._timeouts.append(now_s)
 
     def _pass(self, now_s: float) -> None:
         """Things were as they were until now."""
-        passed_s = now_s - self._changed_s
-        self._changed_s = now_s
-        self._span.active_s += self._active * passed_s
+        passed_s, self._changed_s = now_s - self._changed_s, now_s
+        if self._active > self._busy_above:
+            self._press(now_s, passed_s)
+
+    def _press(self, now_s: float, passed_s: float) -> None:
         pressure = self._pressure
         if now_s - pressure.began_s > _WINDOW_S:
+            passed_s = min(passed_s, _WINDOW_S)
             self._pressure_before = pressure
             pressure = self._pressure = _Pressure(max(pressure.ended_s, now_s - _WINDOW_S), now_s)
-            passed_s = min(passed_s, _WINDOW_S)
         pressure.ended_s = now_s
-        if self._active > self._busy_above:
-            pressure.busy_s += passed_s
-            if self._waiting > WAITING_ALERT and self._active >= self._max_size:
-                pressure.crowded_s += passed_s
+        pressure.busy_s += passed_s
+        if self._waiting > WAITING_ALERT and self._active >= self._max_size:
+            pressure.crowded_s += passed_s
 
     def sample(self, statistics: PoolStatistics) -> None:
         """Keep how the pool is, and how it was since the last sample."""
-        now_s = time.monotonic()
-        self._pass(now_s)
+        self._pass(time.monotonic())
         self._outages.note()
-        self._kept.append(_Kept(now_s, self._span, statistics))
-        self._span = _Span(now_s, peak_active=self._active, peak_waiting=self._waiting)
+        self._kept.append(self._now(statistics))
+        self._began_s, self._held_s = self._changed_s, statistics.held_s
+        self._active, self._waiting = statistics.active, statistics.waiting
+        self._peak_active, self._peak_waiting = self._active, self._waiting
+        self.quiet_up_to = min(self._busy_above, self._peak_active)
+
+    def _now(self, statistics: PoolStatistics) -> _Kept:
+        return _Kept(
+            self._began_s,
+            self._changed_s,
+            statistics.held_s - self._held_s,
+            self._peak_active,
+            self._peak_waiting,
+            statistics,
+        )
 
     async def look_at_server(self, database: Database) -> None:
         """Learn how many connections the server has left; raises like every call. Every few minutes is enough."""
@@ -123,7 +132,7 @@ class PoolHistory:
         now_s = time.monotonic()
         self._pass(now_s)
         self._outages.note()
-        spans = [*(kept.span for kept in self._kept), self._span]
+        kept = [*self._kept, self._now(statistics)]
         late = self._late(now_s)
         return PoolSection(
             max_size=statistics.max_size,
@@ -132,10 +141,10 @@ class PoolHistory:
             active=statistics.active,
             waiting=statistics.waiting,
             usage=statistics.active / statistics.max_size,
-            average_usage=self._average(spans, now_s),
-            peak_usage=max(span.peak_active for span in spans) / statistics.max_size,
-            peak_active=max(span.peak_active for span in spans),
-            peak_waiting=max(span.peak_waiting for span in spans),
+            average_usage=self._average(kept),
+            peak_usage=max(one.peak_active for one in kept) / statistics.max_size,
+            peak_active=max(one.peak_active for one in kept),
+            peak_waiting=max(one.peak_waiting for one in kept),
             timeouts=statistics.timeouts,
             threshold=thresholds.pool_usage,
             samples=len(self._kept),
@@ -149,11 +158,11 @@ class PoolHistory:
             recent=self._recent(now_s),
         )
 
-    def _average(self, spans: Sequence[_Span], now_s: float) -> float:
-        passed_s = now_s - spans[0].began_s
+    def _average(self, kept: Sequence[_Kept]) -> float:
+        passed_s = kept[-1].ended_s - kept[0].began_s
         if passed_s <= 0:
             return 0.0
-        return math.fsum(span.active_s for span in spans) / (passed_s * self._max_size)
+        return math.fsum(one.held_s for one in kept) / (passed_s * self._max_size)
 
     def _late(self, now_s: float) -> list[_Pressure]:
         """Of the last seconds, but for what an outage explains."""
@@ -174,9 +183,9 @@ class PoolHistory:
                 active=kept.statistics.active,
                 waiting=kept.statistics.waiting,
                 usage=kept.statistics.active / kept.statistics.max_size,
-                average_usage=self._average([kept.span], kept.ended_s),
-                peak_active=kept.span.peak_active,
-                peak_waiting=kept.span.peak_waiting,
+                average_usage=self._average([kept]),
+                peak_active=kept.peak_active,
+                peak_waiting=kept.peak_waiting,
             )
             for kept in list(self._kept)[-SHOWN:]
         ]

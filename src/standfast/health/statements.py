@@ -1,4 +1,4 @@
-"""Percentiles, summaries and counters of calls to PostgreSQL.
+"""Percentiles and summaries of calls to PostgreSQL.
 
 Invariant: every figure is one that was measured or a mean of such; of nothing there is no figure.
 """
@@ -7,38 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
 
 from standfast.health.document import SlowStatement, StatementSummary
 from standfast.postgres.observing import Execution
 
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROUNDING = 1e-9  # 0.07 × 100 is a little more than 7
-
-
-@dataclass(slots=True)
-class Tally:
-    """Of one statement since the start. `buckets[i]` counts calls whose duration is at most `bounds_s[i]` and above the
-    bound before; the last one those beyond all bounds."""
-
-    name: str
-    count: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    retries: int = 0
-    rows: int = 0
-    sum_s: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-
-    @property
-    def bounds_s(self) -> Sequence[float]:
-        return BUCKETS_S
-
-    @property
-    def cumulative(self) -> Sequence[int]:
-        """How many took at most each bound; and in the end, how many there were."""
-        return list(accumulate(self.buckets))
 
 
 def nearest_rank(ordered: Sequence[float], share: float) -> float | None:

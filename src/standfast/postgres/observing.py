@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
+import sys
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -48,7 +49,10 @@ class QueryObserver(Protocol):
 
 
 class PoolObserver(Protocol):
-    """Told whenever the use of a pool has changed; must be quick and must not raise."""
+    """Told when the use of a pool changes, while more than `quiet_up_to` connections are in use; it may change that
+    number at any time. Must be quick and must not raise."""
+
+    quiet_up_to: int
 
     def on_use(self, now_s: float, active: int, waiting: int) -> None:
         """From now on `active` connections are in use and `waiting` calls have none."""
@@ -57,6 +61,18 @@ class PoolObserver(Protocol):
     def on_timeout(self, now_s: float) -> None:
         """A call got no connection in time, though PostgreSQL was there."""
         ...
+
+
+class _Nobody:
+    """A `PoolObserver` that is never told."""
+
+    quiet_up_to = sys.maxsize
+
+    def on_use(self, now_s: float, active: int, waiting: int) -> None:
+        """Nothing is kept."""
+
+    def on_timeout(self, now_s: float) -> None:
+        """Nothing is kept."""
 
 
 class Observers(NamedTuple):
@@ -77,14 +93,15 @@ class Holder(NamedTuple):
 
 
 class PoolUse:
-    """Who holds which connection of a pool; tells the observer."""
+    """Who holds which connection of a pool. It is asked twice in each call: what that costs is in `make bench`."""
 
-    __slots__ = ("_holders", "_observer", "timeouts")
+    __slots__ = ("_held_s", "_holders", "_observer", "timeouts")
 
     def __init__(self, observer: PoolObserver | None) -> None:
         self.timeouts = 0
+        self._held_s = 0.0
         self._holders: dict[object, tuple[str, float]] = {}
-        self._observer = observer
+        self._observer = observer or _Nobody()
 
     @property
     def active(self) -> int:
@@ -92,33 +109,37 @@ class PoolUse:
 
     def taken(self, connection: object, name: str, waiting: int) -> None:
         """The connection is `name`'s from now on."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         self._holders[connection] = (name, now_s)
-        if self._observer is not None:
+        if len(self._holders) > self._observer.quiet_up_to:
             self._observer.on_use(now_s, len(self._holders), waiting)
 
-    def returned(self, connection: object, waiting: int) -> float:
-        """The connection is nobody's; for how many seconds it was somebody's."""
-        now_s = time.monotonic()
-        _, since_s = self._holders.pop(connection)
-        if self._observer is not None:
+    def returned(self, connection: object, call: Execution, waiting: int) -> None:
+        """The connection is nobody's; `call` has had it until now."""
+        now_s = monotonic()
+        held_s = now_s - self._holders.pop(connection)[1]
+        self._held_s += held_s
+        call.ran_s += held_s
+        call.ended_s = now_s
+        if len(self._holders) >= self._observer.quiet_up_to:
             self._observer.on_use(now_s, len(self._holders), waiting)
-        return now_s - since_s
 
     def queued(self, waiting: int) -> None:
-        """So many calls wait now."""
-        if self._observer is not None:
-            self._observer.on_use(time.monotonic(), len(self._holders), waiting)
+        """All connections are in use, and so many calls wait now."""
+        self._observer.on_use(monotonic(), len(self._holders), waiting)
 
     def timed_out(self) -> None:
         """A call has waited for too long."""
         self.timeouts += 1
-        if self._observer is not None:
-            self._observer.on_timeout(time.monotonic())
+        self._observer.on_timeout(monotonic())
+
+    def held_s(self) -> float:
+        """Seconds for which connections were in use since the start, each counted by itself."""
+        return self._held_s + sum(one.held_s for one in self.holders())
 
     def holders(self) -> tuple[Holder, ...]:
         """Of every connection in use, the one held longest first."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         return tuple(Holder(name, now_s - since_s) for name, since_s in self._holders.values())
 
 

@@ -23,6 +23,7 @@ from standfast.errors import DatabaseRejected, DatabaseUnavailable
 from standfast.postgres.connection import BoundedConnection
 from standfast.postgres.failures import from_driver, is_transient, pool_exhausted, timed_out
 from standfast.postgres.observing import (
+    OK,
     WITHOUT_LIMIT_S,
     Execution,
     Holder,
@@ -53,7 +54,8 @@ class Statement:
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
     """`active` connections are with a call; `waiting` calls have none. `timeouts`: calls that got none in time though
-    PostgreSQL was there. `holders`: of every connection that is with a call, the one held longest first."""
+    PostgreSQL was there. `held_s`: for how long connections were with a call since the start, all added up. `holders`:
+    of every connection that is with a call, the one held longest first."""
 
     size: int
     idle: int
@@ -61,6 +63,7 @@ class PoolStatistics:
     waiting: int
     max_size: int
     timeouts: int
+    held_s: float
     holders: tuple[Holder, ...]
 
 
@@ -143,6 +146,7 @@ class Database:
             waiting=len(self._waiters),
             max_size=self.options.max_connections,
             timeouts=self._use.timeouts,
+            held_s=self._use.held_s(),
             holders=self._use.holders(),
         )
 
@@ -158,7 +162,7 @@ class Database:
         what a slow link may need to carry the parameters, on top of the statement's own deadline."""
 
         async def read(connection: BoundedConnection) -> tuple[list[tuple[Any, ...]], int]:
-            cursor = await connection.execute(statement.sql, params)
+            cursor = await connection.cursor().execute(statement.sql, params)
             rows = await cursor.fetchall() if cursor.description else []
             return rows, len(rows)
 
@@ -170,7 +174,7 @@ class Database:
         """What `read` makes of the wire's own bytes: for the hot path, where values are only passed on."""
 
         async def run(connection: BoundedConnection) -> tuple[T, int]:
-            cursor = await connection.execute(statement.sql, params)
+            cursor = await connection.cursor().execute(statement.sql, params)
             result = cursor.pgresult
             assert result is not None, "a statement that was executed has a result"
             return read(result), result.ntuples
@@ -227,7 +231,8 @@ class Database:
 
     def _report(self, call: Execution, start_s: float) -> None:
         if self.observer is not None:
-            call.ended_s = time.monotonic()
+            if call.outcome is not OK:
+                call.ended_s = time.monotonic()
             call.duration_s = call.ended_s - start_s
             self.observer.on_query(call)
 
@@ -250,7 +255,7 @@ class Database:
                 await self._pool.drain()
             raise ours from None
         finally:
-            call.ran_s += self._use.returned(connection, len(self._waiters))
+            self._use.returned(connection, call, len(self._waiters))
             await self._pool.putconn(connection)
 
     async def _checkout(self) -> BoundedConnection:
