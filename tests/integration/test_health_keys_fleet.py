@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
+from standfast.errors import ServiceUnavailable
+from standfast.health.document import Health
 from standfast.health.keys import KeyWatch, last_known
 from standfast.postgres import census_table
 from standfast.postgres.leases import Leases
+from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
+from standfast.service.health_offline import Outside
+from standfast.settings import Settings
 from tests.integration.aged_keys import LOW, ONE, TWO, add, codes, pass_time, run
 
 
@@ -59,6 +67,30 @@ async def test_the_duty_lapses_and_is_given_up(database: Database, watch: KeyWat
     await other.close()
     await watch.tick()
     assert (watch.is_holder, other.is_holder) == (True, False)
+
+
+async def test_a_command_without_a_service_shows_what_the_nodes_counted(
+    database: Database, tcp_options: DatabaseOptions, watch: KeyWatch, state: Path
+) -> None:
+    """It counts nothing by itself, and says how old the figures are where they are old."""
+    await add(database, "session", 4, 40)
+    dsn = SecretStr(make_conninfo(tcp_options.to_conninfo(), options=""))
+    settings = Settings(database_url=dsn, state_dir=state, expired_keys_warning=3)
+
+    async def seen() -> Health:
+        outside = Outside(settings)
+        await outside.look()
+        return outside.health(ServiceUnavailable("no service answers"))
+
+    assert (await seen()).keys is None
+    await watch.tick()
+    health = await seen()
+    assert health.keys is not None
+    assert (health.keys.keys, health.keys.node) == (4, "one")
+    assert ("expired_keys", "warning") in {(one.code, one.level) for one in health.findings}
+    await pass_time(database, 1_000)
+    assert "keys_unknown" in {one.code for one in (await seen()).findings}
+    assert await run(database, "select count(*) from standfast_census") == [(1,)]
 
 
 async def test_many_nodes_at_once_agree_on_one(database: Database) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from standfast.errors import DatabaseUnavailable, ProtocolError, ServiceUnavailable, StandfastError
 from standfast.health import queries as query_health
 from standfast.health.document import DatabaseSection, Finding, Health, VaultSection
+from standfast.health.key_section import findings as key_findings
+from standfast.health.keys import last_known
 from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
 from standfast.health.verdict import by_weight, verdict_of
@@ -116,12 +118,25 @@ class Outside:
                     latency_ms=latency_s * 1000,
                     clock_offset_s=offset_s,
                 )
+                await self._keys(database)
                 self._queries(metrics)
         except TimeoutError:
             told = f"PostgreSQL at {where} does not answer within {self._limit_s:g} s"
             self._database_failed(DatabaseUnavailable(told), where, embedded)
         except StandfastError as error:
             self._database_failed(error, where, embedded)
+
+    async def _keys(self, database: Database) -> None:
+        """What the fleet's nodes have counted last: to count is not for somebody who passes by."""
+        error: StandfastError | None = None
+        section = None
+        try:
+            section = await last_known(database)
+        except StandfastError as failure:
+            error = failure
+        if section is not None:
+            self._sections["keys"] = section
+        self._findings += key_findings(section, self._thresholds, time.time(), error=error)
 
     def _queries(self, metrics: QueryMetrics) -> None:
         section = metrics.section(self._thresholds)
