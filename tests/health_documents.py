@@ -19,6 +19,7 @@ from standfast.health.document import (
     OpenAlert,
     PoolSection,
     QuerySection,
+    ServerConnections,
     ServiceSection,
     SessionsSection,
     VaultSection,
@@ -111,6 +112,7 @@ def _pool() -> PoolSection:
         timeouts=1,
         threshold=0.8,
         samples=360,
+        server=ServerConnections(used=12, limit=97),
     )
 
 

@@ -75,6 +75,9 @@ def add_pool(out: Families, pool: PoolSection | None) -> None:
     out.gauge("pool_waiting_peak", "Most calls that waited at once within the last hour.", pool.peak_waiting)
     out.gauge("pool_usage_threshold_ratio", "DB_POOL_USAGE_THRESHOLD.", pool.threshold)
     out.counter("pool_timeouts", "Calls that got no connection in time.", pool.timeouts)
+    if pool.server is not None:
+        out.gauge("server_connections", "Connections to PostgreSQL, of all its clients.", pool.server.used)
+        out.gauge("server_max_connections", "How many it gives to ordinary accounts.", pool.server.limit)
 
 
 def add_queries(out: Families, queries: QuerySection | None, tallies: Mapping[str, Tally]) -> None:

@@ -14,6 +14,7 @@ DAY_S = 86_400
 TYPES_SHOWN = 30
 BACKUP_STATES = ("none", "ok", "old", "unreadable")
 OTHER = "_other"
+LEASES = ("held", "unclaimed", "fenced")
 
 
 def add_outage(out: Families, vault: VaultSection | None) -> None:
@@ -51,7 +52,8 @@ def add_vault(out: Families, vault: VaultSection | None) -> None:
     out.gauge("vault_replica_age_seconds", "Since the oldest copy in use was confirmed.", vault.replica_age_s)
     out.gauge("vault_writable", "Whether writes can be made durable on this machine.", vault.writable)
     out.gauge("vault_quarantine_entries", "Journals in quarantine, to be decided on.", vault.quarantine)
-    out.counts("vault_leases", "Companies by their lease.", "lease", vault.leases)
+    leases = dict.fromkeys(LEASES, 0) | vault.leases
+    out.counts("vault_leases", "Companies by their lease.", "lease", leases)
     out.gauge("vault_stuck_companies", "Companies whose writes PostgreSQL refuses.", len(vault.stuck))
 
 
