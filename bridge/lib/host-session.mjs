@@ -14,6 +14,7 @@ import { Liveness } from './liveness.mjs'
 import { attachmentOf } from './message-content.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
+import { Retries } from './retries.mjs'
 import { Sender } from './sender.mjs'
 import { signalStoreOver } from './signal-repository.mjs'
 import { boundClosing, cut, detach, drain } from './socket-end.mjs'
@@ -38,6 +39,7 @@ export class HostSession {
   #finishing = null
   #qrShown = 0
   #liveness = null
+  #retries = new Retries()
   #writeError = null
 
   /**
@@ -101,7 +103,8 @@ export class HostSession {
   /** What is known of it by its traffic; asks for a sign of life where none came for `pingIdleMs`. */
   stats(pingIdleMs) {
     if (this.#open && pingIdleMs) this.#liveness.probe(pingIdleMs)
-    return { company: this.company, generation: this.generation, ...(this.#liveness?.stats() ?? NOTHING_HEARD) }
+    const { company, generation } = this
+    return { company, generation, ...(this.#liveness?.stats() ?? NOTHING_HEARD), ...this.#retries.stats() }
   }
 
   /** Another owner has the company: ends at once, without a logout; writes, sends and hands over nothing more. */
@@ -147,7 +150,7 @@ export class HostSession {
     this.#sock = makeWASocket({
       ...config,
       auth: { creds, keys },
-      logger: baileysLog,
+      logger: this.#retries.listeningTo(baileysLog),
       syncFullHistory: false,
       markOnlineOnConnect: false,
       emitOwnEvents: false,
@@ -157,6 +160,7 @@ export class HostSession {
     boundClosing(this.#sock)
     arrival.order(this.#sock.ws)
     this.#liveness = new Liveness(this.#sock)
+    this.#retries.hear(this.#sock.ws)
     this.#sender = new Sender(this.#sock, sent, () => arrival.released(), this.#liveness)
     this.#chats = new Chats(this.#sock, () => arrival.released())
     this.#listen(this.#sock)

@@ -164,6 +164,30 @@ test('a socket is judged by its traffic: frames, a ping of ours, what the server
   await until(async () => (await row({ ping_idle_ms: 1 })).ping_waits_ms > 50, 'a ping that nobody answers')
 })
 
+test('what is asked for again is counted on both sides', async (t) => {
+  const w = await world(t)
+  await w.paired('anna', ANNA)
+  await w.paired('boris', BORIS)
+  await w.send('anna', BORIS, 'hello boris')
+  await w.send('boris', ANNA, 'hello anna')
+  await w.received('anna', ['hello anna'])
+  await w.received('boris', ['hello boris'])
+  await w.stop('boris')
+  const { keys } = w.gateway.company('boris')
+  for (const name of [...keys.keys()]) if (name.startsWith('session/')) keys.delete(name)
+  await w.opened('boris')
+  await w.send('anna', BORIS, 'and again')
+  await w.received('boris', ['hello boris', 'and again'])
+  const { sessions } = await w.peer.request('host.stats', {})
+  assert.deepEqual(
+    sessions.map((row) => [row.company, row.retries_sent, row.retries_received]),
+    [
+      ['anna', 0, 1],
+      ['boris', 1, 0],
+    ],
+  )
+})
+
 test('a request that comes in the same breath as the answer to hello is answered', async (t) => {
   const w = await world(t, { host: false })
   const asked = new Promise((resolve) => {

@@ -181,3 +181,4 @@ async def test_a_message_that_is_asked_for_again_is_sent_by_another_host(
     await line.simulator.ask("DELETE", "/faults")
     await line.contact_received(contact, ["asked for again"])
     assert await line.retries() > retries
+    await until(lambda: line.session("acme").retry_receipts_received > 0, "the count of it")

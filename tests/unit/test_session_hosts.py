@@ -25,7 +25,14 @@ from tests.support import until
 from tests.unit.test_session_pool import Nobody
 
 NAMES = [Company(name) for name in ("acme", "bolt", "coal", "dusk", "echo")]
-QUIET = {"last_frame_age_ms": 100, "ping_ms": 20.0, "ping_waits_ms": None, "unconfirmed_ms": None}
+QUIET = {
+    "last_frame_age_ms": 100,
+    "ping_ms": 20.0,
+    "ping_waits_ms": None,
+    "unconfirmed_ms": None,
+    "retries_sent": 0,
+    "retries_received": 0,
+}
 
 
 class FakeEngine:
@@ -238,6 +245,22 @@ async def test_a_message_that_is_never_confirmed_costs_ever_fewer_connections(wo
     assert not await renewed(121_000)
     assert not await renewed(None)
     assert await renewed(61_000)
+
+
+async def test_retry_receipts_count_over_all_sockets_of_a_session(world: World) -> None:
+    """A host counts anew with each socket; an operator sees the sum since the service was started."""
+    engine = next(engine for engine in world.engines if "acme" in engine.held)
+    for sent, received in ((1, 0), (3, 2), (3, 2)):
+        engine.rows["acme"] = {"retries_sent": sent, "retries_received": received}
+        await world.watch.look()
+    del engine.rows["acme"]
+    await world.pool.restart("acme")
+    await until(world.are_open, 2)
+    await world.watch.look()
+    engine.rows["acme"] = {"retries_sent": 2, "retries_received": 5}
+    await world.watch.look()
+    wire = world.session("acme").as_wire()
+    assert (wire["retry_receipts_sent"], wire["retry_receipts_received"]) == (5, 7)
 
 
 async def test_what_operators_see_of_a_socket_is_what_passed_through_it(world: World) -> None:

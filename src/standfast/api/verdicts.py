@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from standfast.api.answers import Health, SessionHealth
-
-# Baileys asks for a sign of life every 30 s; three that were missed are no accident.
-QUIET_AFTER_S = 90.0
-_PAIRING = ("qr", "pairing")
+from standfast.health.sessions import session_verdict
 
 
 def session_health(session: Mapping[str, Any]) -> SessionHealth:
@@ -20,7 +17,7 @@ def session_health(session: Mapping[str, Any]) -> SessionHealth:
     frame_age_s = session.get("last_frame_age_s")
     return SessionHealth(
         company=session["company"],
-        verdict=_verdict(session, frame_age_s),
+        verdict=session_verdict(session),
         state=session["state"],
         judged_by="state" if frame_age_s is None or session["state"] != "open" else "traffic",
         last_frame_age_s=frame_age_s,
@@ -53,11 +50,3 @@ def health(status: Mapping[str, Any], waiting: int, companies: tuple[str, ...] |
         waiting=waiting,
         sessions=sessions,
     )
-
-
-def _verdict(session: Mapping[str, Any], frame_age_s: float | None) -> Any:
-    if session["state"] == "open":
-        return "quiet" if frame_age_s is not None and frame_age_s > QUIET_AFTER_S else "ok"
-    if session["state"] in _PAIRING:
-        return "pairing"
-    return "down" if session["wanted"] else "stopped"

@@ -269,7 +269,8 @@ class SessionRow(msgspec.Struct, kw_only=True):
 
 class SessionsSection(msgspec.Struct, kw_only=True):
     """Counts of all sessions; `verdicts` judges by traffic (ok, quiet, down, stopped, pairing). Counters count
-    from the service's start. `waiting`: messages not yet handed to WhatsApp. `troubled`: at most 50."""
+    from the service's start. `waiting`: messages not yet handed to WhatsApp. `troubled`: at most 50,
+    of which `down` are wanted and have not been connected for longer than a reconnect takes (all of them counted)."""
 
     total: int
     wanted: int
@@ -285,7 +286,11 @@ class SessionsSection(msgspec.Struct, kw_only=True):
     hosts: int
     hosts_ready: int
     host_restarts: int
+    down: int = 0
     troubled: list[SessionRow] = []
+    undecryptable_10min: int = 0
+    undecryptable_companies: list[str] = []
+    messages_received_10min: int = 0
 
 
 class BackupSection(msgspec.Struct, kw_only=True):

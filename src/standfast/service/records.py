@@ -113,8 +113,9 @@ class PairingUnderWay(msgspec.Struct, kw_only=True):
 
 class Session(msgspec.Struct, kw_only=True):
     """A company's session. `wanted`: it is opened by itself; `reason` and `next_step` say why it is not open, and what
-    to do; `status` is Baileys' code of its last end; `retry_in_s` when it is tried again. What was heard from WhatsApp
-    last, how fast it answered, and for how long it has left a message unconfirmed, say whether it is alive."""
+    to do; `status` is Baileys' code of its last end; `retry_in_s` when it is tried again; `unlinking`: an operator has
+    asked WhatsApp to remove the device. What was heard from WhatsApp last, how fast it answered, and for how long it
+    has left a message unconfirmed, say whether it is alive. Counters are since the service was started."""
 
     company: str
     state: str
@@ -132,7 +133,10 @@ class Session(msgspec.Struct, kw_only=True):
     reconnects: int = 0
     messages_sent: int = 0
     messages_received: int = 0
+    unlinking: bool = False
     undecryptable: int = 0
+    retry_receipts_sent: int = 0
+    retry_receipts_received: int = 0
     last_message_age_s: float | None = None
     last_frame_age_s: float | None = None
     ping_ms: float | None = None

@@ -122,6 +122,9 @@ class Session:
     messages_sent: int = 0
     messages_received: int = 0
     undecryptable: int = 0
+    retry_receipts_sent: int = 0
+    retry_receipts_received: int = 0
+    retries_seen: tuple[int, int] = (0, 0)  # the part of these that the present socket has had
     last_message_at: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
@@ -169,7 +172,7 @@ class Session:
         self.cancel_timer()
         self.generation += 1
         self.status, self.obstacle, self.traffic = None, None, None
-        self.awaits_host, self.unlinking = False, False
+        self.awaits_host, self.unlinking, self.retries_seen = False, False, (0, 0)
         self.launched_at = time.monotonic()
         self.breaker.tried()
         self.settled.clear()
@@ -267,6 +270,13 @@ class Session:
         self.messages_received += not from_me
         self.last_message_at = time.monotonic()
 
+    def retried(self, sent: int, received: int) -> None:
+        """What the present socket has had of retry receipts since it was made."""
+        before_sent, before_received = self.retries_seen
+        self.retry_receipts_sent += max(0, sent - before_sent)
+        self.retry_receipts_received += max(0, received - before_received)
+        self.retries_seen = sent, received
+
     def cancel_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
@@ -297,7 +307,10 @@ class Session:
             "reconnects": self.reconnects,
             "messages_sent": self.messages_sent,
             "messages_received": self.messages_received,
+            "unlinking": self.unlinking,
             "undecryptable": self.undecryptable,
+            "retry_receipts_sent": self.retry_receipts_sent,
+            "retry_receipts_received": self.retry_receipts_received,
             "last_message_age_s": None
             if self.last_message_at is None
             else round(now - self.last_message_at, 1),

@@ -140,6 +140,7 @@ class HostWatch:
             _seconds(row["ping_ms"]),
             _seconds(row["unconfirmed_ms"]),
         )
+        session.retried(row["retries_sent"], row["retries_received"])
         if session.state is not State.OPEN or session.company in self._renewing:
             return
         why = self._deafness(session, _seconds(row["ping_waits_ms"]))
