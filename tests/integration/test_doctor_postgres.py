@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from standfast.errors import DatabaseRejected
 from standfast.postgres.options import DatabaseOptions
-from standfast.service.doctor import addresses, connection, login
+from standfast.service.doctor import addresses, connection, login, refusals
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result
 from tests.cli_support import own_surroundings
@@ -90,6 +91,50 @@ def test_a_login_that_fails_is_told_by_its_reason(
     assert told in result.message
     assert result.mend
     assert SECRET not in f"{result.message} {result.mend}"
+
+
+@pytest.mark.parametrize(
+    ("cause", "text", "message", "mend"),
+    [
+        (
+            "access",
+            'FATAL:  no pg_hba.conf entry for host "10.0.0.7", user "bot", database "bots", SSL encryption',
+            "does not let user bot from 10.0.0.7 into database bots",
+            "hostssl bots bot 10.0.0.7/32 scram-sha-256",
+        ),
+        (
+            "access",
+            'FATAL:  pg_hba.conf rejects connection for host "fe80::7", user "bot", database "bots", no encryption',
+            "from fe80::7",
+            "host bots bot fe80::7/128 scram-sha-256",
+        ),
+        ("access", "FATAL:  role is not permitted to log in", "ours", "step"),
+        (
+            "no_database",
+            'FATAL:  database "bo\'ts" does not exist',
+            "bo'ts does not exist",
+            'CREATE DATABASE "bo\'ts"',
+        ),
+        (
+            "tls",
+            'root certificate file "/x/root.crt" does not exist',
+            "and there is none",
+            "sslrootcert=FILE",
+        ),
+        ("tls", 'certificate for "a" does not match host name "b"', "another name", "subjectAltName"),
+        ("tls", "SSL error: certificate verify failed", "not signed by whom", "sslrootcert=FILE"),
+        ("tls", "certificate has expired", "has ended", "pg_reload_conf"),
+        ("password", f"password={SECRET}", "ours", "step"),
+    ],
+)
+def test_a_refusal_is_told_as_exactly_as_its_text_allows(
+    cause: str, text: str, message: str, mend: str
+) -> None:
+    """The line that pg_hba.conf lacks, the database to create, the certificate's fault; never the text itself."""
+    told = refusals.told(DatabaseRejected("ours", next_step="step", cause=cause), text)
+    assert message in told[0]
+    assert mend in told[1]
+    assert SECRET not in str(told)
 
 
 def test_missing_rights_are_granted_by_the_mend(execute: Callable[..., None], bot: DatabaseOptions) -> None:

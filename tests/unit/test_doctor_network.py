@@ -200,13 +200,21 @@ def test_the_http_port_of_the_running_service_is_its_own(tmp_path: Path) -> None
             assert outcome(network.http, who) == "ok"
 
 
-@pytest.mark.parametrize(("days", "expected"), [(100, "ok"), (10, "warning"), (-1, "wrong")])
+@pytest.mark.parametrize(
+    ("days", "mode", "expected"),
+    [
+        (100, "verify-full", "ok"),
+        (10, "prefer", "warning"),
+        (-1, "prefer", "warning"),
+        (-1, "verify-ca", "wrong"),
+    ],
+)
 def test_a_certificate_of_postgresql_that_ends_is_told(
-    certificate: Callable[[int], Path], days: int, expected: str
+    certificate: Callable[[int], Path], days: int, mode: str, expected: str
 ) -> None:
-    """30 days before it does, by PostgreSQL's own way into TLS."""
+    """30 days before it does, by PostgreSQL's own way into TLS; wrong once it has and somebody looks at it."""
     with tls_server(certificate(days), b"S") as port:
-        who = patient(database_url=f"postgresql://bot@127.0.0.1:{port}/x")
+        who = patient(database_url=f"postgresql://bot@127.0.0.1:{port}/x?sslmode={mode}")
         (where,) = addresses.addresses_of(who)
         results = found(lambda one: addresses.address(one, where), who)
     assert results["postgres.address"].outcome == "ok"
@@ -225,6 +233,17 @@ def test_a_server_without_tls_is_wrong_where_it_is_demanded(
         (where,) = addresses.addresses_of(who)
         result = found(lambda one: addresses.address(one, where), who).get("postgres.certificate")
     assert (result.outcome if result else None) == expected
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was stopped: the system accepts, nobody answers."""
+    monkeypatch.setattr(addresses, "CONNECT_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        who = patient(database_url=f"postgresql://bot@127.0.0.1:{listener.getsockname()[1]}/x")
+        (where,) = addresses.addresses_of(who)
+        results = found(lambda one: addresses.address(one, where), who)
+    assert [one.outcome for one in results.values()] == ["ok", "wrong"]
+    assert "no answer in time" in results["postgres.certificate"].message
 
 
 def test_no_channel_at_all_is_a_warning() -> None:

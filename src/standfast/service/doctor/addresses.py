@@ -104,7 +104,7 @@ def server(patient: Patient) -> Iterator[Result]:
     yield ok("postgres.server", "server", f"{options_of(patient).describe()}, by {', '.join(named)}")
 
 
-def address(patient: Patient, where: Address) -> Iterator[Result]:
+def address(_patient: Patient, where: Address) -> Iterator[Result]:
     """One host: its name, its port, its certificate."""
     subject = str(where)
     try:
@@ -119,47 +119,56 @@ def address(patient: Patient, where: Address) -> Iterator[Result]:
         return
     began = time.monotonic()
     try:
-        with _connected(where) as connection:
-            took_ms = (time.monotonic() - began) * 1000
-            yield ok(
-                "postgres.address", subject, f"{_counted(found, where)}accepts connections ({took_ms:.0f} ms)"
-            )
-            if not where.is_socket and where.tls != "disable":
-                yield from _certificate(patient, where, connection)
+        connection = _connected(where)
     except OSError as error:
         yield wrong("postgres.address", subject, f"nothing answers: {_reason(error)}", _unreached(where))
-
-
-def _certificate(_patient: Patient, where: Address, connection: socket.socket) -> Iterator[Result]:
-    """When the server's certificate ends, whoever signed it: whether it is to be trusted is libpq's to say."""
-    connection.sendall(_SSL_REQUEST)
-    if connection.recv(1) != b"S":
-        if where.tls in _DEMANDING:
-            yield wrong(
-                "postgres.certificate",
-                str(where),
-                f"the server offers no TLS, and sslmode={where.tls} demands it",
-                "Turn it on: ALTER SYSTEM SET ssl = on (with ssl_cert_file and ssl_key_file), then reload PostgreSQL.",
-            )
         return
-    ends = _end_of_certificate(connection, where)
+    with connection:
+        took_ms = (time.monotonic() - began) * 1000
+        yield ok(
+            "postgres.address", subject, f"{_counted(found, where)}accepts connections ({took_ms:.0f} ms)"
+        )
+        if not where.is_socket and where.tls != "disable":
+            yield from _certificate(where, connection)
+
+
+def _certificate(where: Address, connection: socket.socket) -> Iterator[Result]:
+    """When the server's certificate ends, whoever signed it: whether it is to be trusted is libpq's to say."""
+    try:
+        connection.sendall(_SSL_REQUEST)
+        has_tls = connection.recv(1) == b"S"
+        ends = _end_of_certificate(connection, where) if has_tls else None
+    except OSError as error:
+        yield wrong(
+            "postgres.certificate",
+            str(where),
+            f"takes connections and does not answer as PostgreSQL does: {_reason(error)}",
+            "See what listens there, and whether it hangs (stopped, out of memory, a dead disk): its log, and ps.",
+        )
+        return
+    if ends is not None:
+        yield _judged(where, ends)
+    elif where.tls in _DEMANDING:
+        yield wrong(
+            "postgres.certificate",
+            str(where),
+            f"the server offers no TLS, and sslmode={where.tls} demands it",
+            "Turn it on: ALTER SYSTEM SET ssl = on (with ssl_cert_file and ssl_key_file), then reload PostgreSQL.",
+        )
+
+
+def _judged(where: Address, ends: datetime.datetime) -> Result:
     left = ends - datetime.datetime.now(datetime.UTC)
     mend = "Renew the server's certificate (ssl_cert_file), then: SELECT pg_reload_conf()"
     if left <= datetime.timedelta(0):
-        yield wrong(
+        tell = wrong if where.tls.startswith("verify") else warning  # the others do not look at it
+        return tell(
             "postgres.certificate", str(where), f"the server's certificate ended on {ends:%Y-%m-%d}", mend
         )
-    elif left < CERTIFICATE_LEFT:
-        yield warning(
-            "postgres.certificate",
-            str(where),
-            f"the server's certificate ends in {left.days} days ({ends:%Y-%m-%d})",
-            mend,
-        )
-    else:
-        yield ok(
-            "postgres.certificate", str(where), f"the server's certificate is good until {ends:%Y-%m-%d}"
-        )
+    if left < CERTIFICATE_LEFT:
+        said = f"the server's certificate ends in {left.days} days ({ends:%Y-%m-%d})"
+        return warning("postgres.certificate", str(where), said, mend)
+    return ok("postgres.certificate", str(where), f"the server's certificate is good until {ends:%Y-%m-%d}")
 
 
 def _end_of_certificate(connection: socket.socket, where: Address) -> datetime.datetime:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import psycopg
 
@@ -16,8 +15,7 @@ from standfast.postgres import cluster
 from standfast.postgres.binaries import embedded_binaries
 from standfast.postgres.embedded import running_options
 from standfast.postgres.failures import from_driver
-from standfast.postgres.options import DatabaseOptions
-from standfast.service.doctor import capacity, connection, schema
+from standfast.service.doctor import capacity, connection, refusals, schema
 from standfast.service.doctor.addresses import CONNECT_TIMEOUT_S, options_of, server_is_known
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result, ok, skipped, unknown, wrong
@@ -65,9 +63,11 @@ def look(patient: Patient) -> Iterator[Result]:
     else:
         options = options_of(patient)
     try:
-        connected = _connect(options)
-    except StandfastError as error:
-        yield wrong("postgres.login", "login", error.message, error.next_step)
+        # Synchronous: this thread can be given up on, a loop's look-ups of names could not.
+        connected = psycopg.connect(options.to_conninfo(), autocommit=True)
+    except (psycopg.Error, OSError) as error:
+        message, mend = refusals.told(from_driver(error, options.describe()), str(error))
+        yield wrong("postgres.login", "login", message, mend)
         return
     with connected:
         session = Session(connected, patient, options.describe())
@@ -133,15 +133,6 @@ def _not_running(patient: Patient) -> Result:
             f"The service starts it again; why it ended: tail -n 20 {patient.settings.state_dir}/postgres.log",
         )
     return skipped("postgres.login", "login", "the embedded server runs with the service, which does not run")
-
-
-def _connect(options: DatabaseOptions) -> psycopg.Connection[tuple[Any, ...]]:
-    """Raises our errors. Synchronous: this thread may be given up on, a loop's name look-ups could not."""
-    where = options.describe()
-    try:
-        return psycopg.connect(options.to_conninfo(), autocommit=True)
-    except (psycopg.Error, OSError) as error:
-        raise from_driver(error, where) from None
 
 
 def _guarded(step: _Step, session: Session) -> Iterator[Result]:
