@@ -19,6 +19,7 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.service.doctor import addresses, connection, login, refusals
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result
+from standfast.settings.survey import survey_settings
 from tests.cli_support import own_surroundings
 from tests.doctoring import found, outcome, patient
 
@@ -355,11 +356,16 @@ def test_without_a_named_server_the_embedded_one_is_looked_at(tmp_path: Path) ->
     assert (result.outcome, "made by PostgreSQL 16" in result.message) == ("wrong", True)
 
 
-def test_broken_settings_are_not_taken_for_the_embedded_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the setting that names the server is broken, no other server is looked at in its place."""
-    from standfast.settings.survey import survey_settings
-
-    monkeypatch.setenv("DATABASE_URL", f"mysql://bot:{SECRET}@db/x")
+@pytest.mark.parametrize("broken", ["DATABASE_URL", ".env"])
+def test_broken_settings_are_not_taken_for_the_embedded_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: str
+) -> None:
+    """Where what names the server is broken, no other server is looked at in its place."""
+    if broken == ".env":
+        (tmp_path / ".env").write_text("this is no setting\n")
+    else:
+        monkeypatch.setenv(broken, f"mysql://bot:{SECRET}@db/x")
     who = Patient(survey_settings())
-    assert [outcome(one, who) for one in (addresses.server, login.look)] == ["skipped", "skipped"]
+    assert "see Settings" in found(addresses.server, who)["postgres.server"].message
+    assert "not known" in found(login.look, who)["postgres.login"].message
     assert list(login.embedded(who)) == []

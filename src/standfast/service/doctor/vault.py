@@ -1,11 +1,10 @@
-"""The vault's file and the messages' file: that the key opens them, and what they still hold for somebody to do.
+"""The vault's file: that the key opens it, and what it still holds for somebody to do.
 
-Invariant: both are read without a change to them or to what lies beside them, whether a service uses them or not.
+Invariant: no value of it is read but the sentinel, which only tells that the key is the right one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ from pathlib import Path
 from standfast.errors import StandfastError
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
+from standfast.service.doctor.sealed import is_busy, key_of, reading
 from standfast.vault.storage import quarantine, schema
-from standfast.vault.storage.cipher import KEY_BYTES, Cipher, Unreadable, read_key
+from standfast.vault.storage.cipher import KEY_BYTES, Cipher, Unreadable
 from standfast.vault.storage.damage import UNREADABLE, describe
 
-BUSY_TIMEOUT_S = 2.0
 _SENTINEL = "standfast"
 _REBUILT = (
     "Start the service: it moves the file aside, carries over what it can read of it and rebuilds the rest from "
@@ -35,23 +34,22 @@ def vault(patient: Patient) -> Iterator[Result]:
         yield skipped("state.vault", "vault", "there is none yet; the first start makes it")
         return
     try:
-        cipher = Cipher(_key(patient))
+        cipher = Cipher(key_of(patient))
     except StandfastError as error:
         yield wrong("state.vault_key", "vault key", error.message, error.next_step)
         return
     if patient.settings.vault_key_file is None:
         yield _key_mode(directory / "vault.key")
     try:
-        with _reading(file) as connection:
+        with reading(file) as connection:
             schema.check_tables(connection)
             _check_sentinel(connection, cipher)
             yield from _contents(connection, file)
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
-        yield skipped("state.vault", "vault", "another process keeps it locked just now")
     except UNREADABLE as error:
-        yield _damaged(patient, error)
+        if is_busy(error):
+            yield skipped("state.vault", "vault", "another process keeps it locked just now")
+        else:
+            yield _damaged(patient, error)
 
 
 def _contents(connection: sqlite3.Connection, file: Path) -> Iterator[Result]:
@@ -98,12 +96,6 @@ def _check_sentinel(connection: sqlite3.Connection, cipher: Cipher) -> None:
         raise Unreadable("the vault's file has no sentinel")
 
 
-def _key(patient: Patient) -> bytes:
-    """As the service finds it, except that none is made."""
-    named = patient.settings.vault_key_file
-    return read_key(named or patient.vault_dir / "vault.key")
-
-
 def _key_mode(file: Path) -> Result:
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -114,20 +106,6 @@ def _key_mode(file: Path) -> Result:
             f"chmod 600 {file}",
         )
     return ok("state.vault_key", "vault key", f"{KEY_BYTES} bytes, mode {mode:04o}")
-
-
-@contextlib.contextmanager
-def _reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """Where the log's index is there, the log is read too, through memory of ours where nobody else has it open: SQLite
-    then makes and removes no file. Where it is not, the file was closed in order and is all there is."""
-    how = "mode=ro&readonly_shm=1" if file.with_name(file.name + "-shm").exists() else "immutable=1"
-    connection = sqlite3.connect(
-        f"{file.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-    )
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _mb(count: int) -> int:
