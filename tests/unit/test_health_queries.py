@@ -130,6 +130,8 @@ def test_waiting_for_a_connection_is_not_the_statements_fault(calls: Calls) -> N
     calls.ran(ran_s=0.1, duration_s=3.0, outcome="timeout")
     assert calls.codes == []
     assert calls.section.failed[0].waited_ms == pytest.approx(2900)
+    (summary,) = calls.section.statements
+    assert (summary.average_ms, summary.average_waited_ms) == pytest.approx((3000, 2900))
 
 
 def test_what_is_long_by_its_nature_is_not_slow(calls: Calls) -> None:

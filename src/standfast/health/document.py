@@ -128,13 +128,15 @@ class QueryRecord(msgspec.Struct, kw_only=True):
 
 
 class StatementSummary(msgspec.Struct, kw_only=True):
-    """Of the last 1,000 calls, those of one statement or transaction."""
+    """Of the last 1,000 calls, those of one statement or transaction. `average_waited_ms` of the average went by in
+    waiting for a connection."""
 
     name: str
     count: int
     average_ms: float
     p95_ms: float
     failed: int
+    average_waited_ms: float = 0.0
 
 
 class SlowStatement(msgspec.Struct, kw_only=True):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from standfast.health.document import Finding, QueryRecord, QuerySection, SlowStatement
 from standfast.health.outages import OutageTimes
-from standfast.health.statements import average, by_statement, nearest_rank, slow_ones
+from standfast.health.statements import average, by_statement, nearest_rank, slow_ones, waited_ms
 from standfast.health.thresholds import SLOW_ALERT_COUNT, SLOW_WINDOW_S, Thresholds
 from standfast.postgres.failures import next_step_for
 from standfast.postgres.observing import ABORTED, CANCELLED, DECLINED, OK, Execution
@@ -215,7 +215,7 @@ def _records(executions: Iterable[Execution], now_s: float) -> list[QueryRecord]
             rows=one.rows,
             outcome=one.outcome,
             retries=one.retries,
-            waited_ms=max(0.0, one.duration_s - one.ran_s) * 1000,
+            waited_ms=waited_ms(one),
         )
         for one in list(executions)
     ]

@@ -27,6 +27,11 @@ def average(values: Collection[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
+def waited_ms(execution: Execution) -> float:
+    """The part of it in which it had no connection."""
+    return max(0.0, execution.duration_s - execution.ran_s) * 1000
+
+
 def by_statement(executions: Iterable[Execution], no_failure: Collection[str]) -> list[StatementSummary]:
     """One of each name; those that took most time in all come first."""
     named: dict[str, list[Execution]] = {}
@@ -53,4 +58,5 @@ def _summary(name: str, ones: Sequence[Execution], no_failure: Collection[str]) 
         average_ms=average(durations) or 0.0,
         p95_ms=nearest_rank(durations, 0.95) or 0.0,
         failed=sum(one.outcome not in no_failure for one in ones),
+        average_waited_ms=average([waited_ms(one) for one in ones]) or 0.0,
     )
