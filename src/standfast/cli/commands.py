@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from standfast.cli.context import configure_early
 
@@ -100,6 +100,15 @@ _FAILURE_CODES = {listed.name: listed.failure_code for listed in COMMANDS}
 _MODULES = {listed.name: listed.module for listed in COMMANDS}
 
 
+class _Option(TyperOption):
+    """typer imports pydantic to convert a value. One that was not given needs no conversion."""
+
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        if value is not None or self.required or self.multiple or self.nargs != 1:
+            return super().process_value(ctx, value)
+        return None if self.callback is None else self.callback(ctx, self, None)
+
+
 class LazyGroup(TyperGroup):
     """Holds each command as its name and help until it is run or completed."""
 
@@ -111,20 +120,32 @@ class LazyGroup(TyperGroup):
             )
         self._waiting = dict(_MODULES)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup`. By now it has the options for completion."""
+        _spare_conversion(self, ctx)
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """See `TyperGroup`."""
         FAILURE_CODE.set(_FAILURE_CODES.get(args[0]))
         if args[0] in self._waiting:
-            self._load(self._waiting[args[0]])
+            self._load(self._waiting[args[0]], ctx)
         return super().resolve_command(ctx, args)
 
-    def _load(self, module: str) -> None:
+    def _load(self, module: str, ctx: Any) -> None:
         for name, command in commands_of(module).items():
             self.commands[name] = command
+            _spare_conversion(command, ctx)
             self._waiting.pop(name, None)
         if "structlog" in sys.modules:
             # Before the settings are known, so that no library's first record goes to stdout.
             configure_early()
+
+
+def _spare_conversion(command: Any, ctx: Any) -> None:
+    for param in command.get_params(ctx):
+        if type(param) is TyperOption:
+            param.__class__ = _Option
 
 
 def commands_of(module: str) -> dict[str, Any]:

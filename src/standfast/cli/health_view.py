@@ -13,7 +13,6 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from standfast.cli.health_detail import details
 from standfast.cli.health_figures import ASCII, STYLES, UNICODE, Glyphs, Levels, counted, flowed, milliseconds
 from standfast.cli.health_machine import last_lines
 from standfast.cli.health_sections import Pen, Row, Section, sections
@@ -52,6 +51,8 @@ class HealthView:
         pen = Pen(levels, glyphs, self.now, width - LABEL_WIDTH - 2)
         yield _grid(last_lines(self.health, pen))
         if self.verbose:
+            from standfast.cli.health_detail import details
+
             yield from details(self.health, pen, console)
 
     def _verdict(self, glyphs: Glyphs) -> Text:

@@ -28,10 +28,10 @@ class _Console(Console):
 def console(*, wraps: bool = False) -> Console:
     """stdout for people; never highlights, nor wraps unless told so, so that what it prints can be piped. Without a
     terminal, on a dumb one and where NO_COLOR is set it is plain text."""
-    out = _Console(highlight=False, markup=False, soft_wrap=not wraps)
+    out = _Console(highlight=False, markup=False, emoji=False, soft_wrap=not wraps)
     if not wraps or not (out.is_dumb_terminal or out.no_color):
         return out
-    return _Console(highlight=False, markup=False, color_system=None)
+    return _Console(highlight=False, markup=False, emoji=False, color_system=None)
 
 
 def print_json(document: Any, *, one_line: bool = False) -> None:
