@@ -7,15 +7,21 @@ could not be measured.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-from standfast.errors import DatabaseUnavailable, ProtocolError, ServiceUnavailable, StandfastError
+from standfast.errors import (
+    DatabaseUnavailable,
+    ProtocolError,
+    ServiceUnavailable,
+    StandfastError,
+)
+from standfast.health import key_section
 from standfast.health import queries as query_health
-from standfast.health.document import DatabaseSection, Finding, Health, VaultSection
-from standfast.health.key_section import findings as key_findings
+from standfast.health.document import DatabaseSection, Finding, Health, KeySection, VaultSection
 from standfast.health.keys import last_known
 from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
@@ -29,6 +35,8 @@ from standfast.vault.storage.glance import Glance, GlanceFailed, glance
 
 LIMIT_S = 1.5
 _PINGS = 5
+_ANSWER_SHARE = 0.8  # of the limit; the rest is for closing
+_CLOSE_TIMEOUT_S = 0.2
 _LOOK = Statement(
     "health.look",
     "select current_setting('server_version'), extract(epoch from clock_timestamp())::float8",
@@ -94,62 +102,70 @@ class Outside:
         if options is None:
             self._no_embedded_server()
             return
-        metrics = QueryMetrics(self._thresholds)
+        limit_s = _ANSWER_SHARE * self._limit_s
         limited = replace(
             options,
             max_connections=1,
-            connect_timeout_s=min(options.connect_timeout_s, self._limit_s),
-            checkout_timeout_s=self._limit_s,
-            statement_timeout_s=min(options.statement_timeout_s, self._limit_s),
+            connect_timeout_s=min(options.connect_timeout_s, limit_s),
+            checkout_timeout_s=limit_s,
+            statement_timeout_s=min(options.statement_timeout_s, limit_s),
             application_name="standfast-health",
         )
-        where, embedded = limited.describe(), self._settings.database_is_embedded
+        metrics = QueryMetrics(self._thresholds)
         database = Database(limited, metrics)
+        await database.open()
         try:
-            async with asyncio.timeout(self._limit_s), database:
-                version, their_s = (await database.fetch(_LOOK, retry=False))[0]
-                offset_s = their_s - time.time()
-                latency_s = min([await database.ping() for _ in range(_PINGS)])
-                self._sections["database"] = DatabaseSection(
-                    state="online",
-                    where=where,
-                    embedded=embedded,
-                    server=f"PostgreSQL {version}",
-                    latency_ms=latency_s * 1000,
-                    clock_offset_s=offset_s,
-                )
+            async with asyncio.timeout(limit_s):
+                await self._ask(database)
                 await self._keys(database)
                 self._queries(metrics)
         except TimeoutError:
-            told = f"PostgreSQL at {where} does not answer within {self._limit_s:g} s"
-            self._database_failed(DatabaseUnavailable(told), where, embedded)
+            told = f"PostgreSQL at {database.where} does not answer within {limit_s:g} s"
+            self._database_failed(DatabaseUnavailable(told), database.where)
         except StandfastError as error:
-            self._database_failed(error, where, embedded)
+            self._database_failed(error, database.where)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await database.close()
+
+    async def _ask(self, database: Database) -> None:
+        version, their_s = (await database.fetch(_LOOK, retry=False))[0]
+        offset_s = their_s - time.time()
+        latency_s = min([await database.ping() for _ in range(_PINGS)])
+        self._sections["database"] = DatabaseSection(
+            state="online",
+            where=database.where,
+            embedded=self._settings.database_is_embedded,
+            server=f"PostgreSQL {version}",
+            latency_ms=latency_s * 1000,
+            clock_offset_s=offset_s,
+        )
 
     async def _keys(self, database: Database) -> None:
         """What the fleet's nodes have counted last: to count is not for somebody who passes by."""
         error: StandfastError | None = None
-        section = None
+        section: KeySection | None = None
         try:
             section = await last_known(database)
         except StandfastError as failure:
             error = failure
         if section is not None:
             self._sections["keys"] = section
-        self._findings += key_findings(section, self._thresholds, time.time(), error=error)
+        self._findings += key_section.findings(section, self._thresholds, time.time(), error=error)
 
     def _queries(self, metrics: QueryMetrics) -> None:
         section = metrics.section(self._thresholds)
         self._sections["queries"] = section
         self._findings += query_health.findings(section, self._thresholds)
 
-    def _database_failed(self, error: StandfastError, where: str, embedded: bool) -> None:
+    def _database_failed(self, error: StandfastError, where: str) -> None:
         if "database" in self._sections:
             return
         self._sections["database"] = DatabaseSection(
             state="unavailable",
             where=where,
-            embedded=embedded,
+            embedded=self._settings.database_is_embedded,
             error=error.message,
             next_step=error.next_step,
         )
