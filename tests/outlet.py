@@ -1,4 +1,4 @@
-"""Notes to tell, and an HTTP server on this machine that answers a channel as it is told."""
+"""Notes to tell, channels to tell them, and an HTTP server on this machine that answers as it is told."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import gzip
 from typing import Any, NamedTuple, Self
 
 import msgspec
+import pytest
 
-from standfast.alerts.channel import Note
+from standfast.alerts.channel import Channel, Note, Undelivered
+from standfast.alerts.channels import NotifyChannel, SentryChannel
+from standfast.alerts.channels.services import secrets_of, service_of, telegram_of
+from standfast.settings import Settings
 
 BOT_TOKEN = "123456:ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghi"
 PHONE = "79990000001"
@@ -40,9 +44,12 @@ def note(**changes: Any) -> Note:
 
 
 class Answer(NamedTuple):
+    """`drip_s`: the pause before each byte of the body."""
+
     status: int = 200
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     body: bytes = b'{"ok":true}'
+    drip_s: float = 0.0
 
 
 class Request(NamedTuple):
@@ -111,7 +118,7 @@ class Outlet:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        content = await reader.readexactly(int(headers["content-length"]))
+        content = await reader.readexactly(int(headers.get("content-length", 0)))
         self.requests.append(Request(first.split(" ")[1], headers, content))
         answer = self.answers.pop(0) if self.answers else Answer()
         if answer is None:
@@ -119,5 +126,54 @@ class Outlet:
             return
         head = {"Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
         shown = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        writer.write(f"HTTP/1.1 {answer.status} X\r\n{shown}\r\n".encode() + answer.body)
+        writer.write(f"HTTP/1.1 {answer.status} X\r\n{shown}\r\n".encode())
+        for byte in answer.body if answer.drip_s else b"":
+            await asyncio.sleep(answer.drip_s)
+            writer.write(bytes([byte]))
+        if not answer.drip_s:
+            writer.write(answer.body)
         await writer.drain()
+
+
+CHAT = "-1001234567890"
+CHANNELS = ("sentry", "telegram", "json")
+
+
+def channel_to(outlet: Outlet, name: str, timeout_s: float = 5.0) -> Channel:
+    """The channel as settings make it, with another deadline."""
+    if name == "sentry":
+        return SentryChannel(f"http://T0PSECRET@{outlet.host}/42", "warning", timeout_s=timeout_s)
+    if name == "telegram":
+        api = f"http://{outlet.host}"
+        make = lambda: telegram_of(BOT_TOKEN, CHAT, api, "TELEGRAM")  # noqa: E731
+        secrets = secrets_of(BOT_TOKEN)
+    else:
+        url = f"json://bot:geheim@{outlet.host}/T0PSECRET"
+        make = lambda: service_of(url, "URL 1")  # noqa: E731
+        secrets = secrets_of(url.partition("://")[2])
+    return NotifyChannel(name, "error", make, where=name.upper(), secrets=secrets, timeout_s=timeout_s)
+
+
+def settings_for(outlet: Outlet, **more: str) -> Settings:
+    """Sentry and Telegram, both at the outlet."""
+    return named(
+        SENTRY_DSN=f"http://T0PSECRET@{outlet.host}/42",
+        TELEGRAM_BOT_TOKEN=BOT_TOKEN,
+        TELEGRAM_CHAT_ID=CHAT,
+        TELEGRAM_API_URL=f"http://{outlet.host}",
+        **more,
+    )
+
+
+def named(**given: str) -> Settings:
+    """Settings by the names of their variables."""
+    return Settings.model_validate(given)
+
+
+async def refusal(channel: Channel, **changes: Any) -> Undelivered:
+    """What a delivery fails with; its words hold no secret."""
+    with pytest.raises(Undelivered) as caught:
+        await channel.deliver(note(**changes))
+    shown = f"{caught.value.message} {caught.value.next_step}"
+    assert not [secret for secret in SECRETS if secret in shown]
+    return caught.value

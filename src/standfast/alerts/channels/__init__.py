@@ -59,7 +59,8 @@ async def unusable_channels(channels: Iterable[Channel]) -> dict[str, Undelivere
             try:
                 await channel.check()
             except Undelivered as error:
-                problems[channel.name] = error
+                if error.permanent:  # a machine too busy to load a library says nothing of the setting
+                    problems[channel.name] = error
     return problems
 
 

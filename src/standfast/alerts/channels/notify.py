@@ -15,7 +15,7 @@ from standfast.alerts.channels import telegram
 from standfast.alerts.channels.answers import reason, refused, retried, wait_s
 from standfast.alerts.channels.aside import Aside
 from standfast.alerts.channels.heard import Heard, hearing
-from standfast.alerts.channels.services import LOGGER, masked
+from standfast.alerts.channels.services import LOGGER, masked, unusable
 from standfast.alerts.channels.wording import TELEGRAM_CHARS, Markup, body, is_resolved, title, whole
 
 TIMEOUT_S = 9.0
@@ -56,7 +56,12 @@ class NotifyChannel:
 
     def _made(self) -> Any:
         if self._service is None:
-            self._service = self._make()
+            try:
+                self._service = self._make()
+            except Undelivered:
+                raise
+            except Exception as error:  # noqa: BLE001 - a plugin's, which may say anything, also the address
+                raise unusable(self._where, f"apprise failed with {type(error).__name__}") from None
         return self._service
 
     def _tell(self, note: Note) -> None:

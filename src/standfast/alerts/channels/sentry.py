@@ -171,7 +171,8 @@ class SentryChannel:
 
 
 def _event(note: Note) -> Event:
-    state = {"alert": line(note.name), "node": line(note.node), "level": note.level, "state": note.kind}
+    name = line(", ".join(note.ends) or note.name)  # of a "resolved" what it ends: one search finds both
+    state = {"alert": name, "node": line(note.node), "level": note.level, "state": note.kind}
     tags = {**tags_of(note), **state}
     if note.company:
         tags["company_id"] = note.company

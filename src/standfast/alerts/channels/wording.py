@@ -85,7 +85,8 @@ def symbol(note: Note) -> str:
 
 
 def is_resolved(note: Note) -> bool:
-    return note.kind == "resolved"
+    """Whether it tells that something is over; a digest may too."""
+    return "resolved" in (note.kind, note.of)
 
 
 def body(note: Note, markup: Markup, limit: int) -> str:
@@ -136,7 +137,7 @@ def _heading(note: Note) -> str:
         else f"{level}, worse than before",
         "resolved": "Resolved" if note.duration_s is None else f"Resolved after {duration(note.duration_s)}",
         "reminder": f"{level}, still going on",
-        "digest": f"{level}, several at once",
+        "digest": "Resolved, several at once" if is_resolved(note) else f"{level}, several at once",
         "test": "Test",
     }
     return headings.get(note.kind, level)
@@ -207,11 +208,11 @@ def _details(note: Note) -> Iterator[tuple[str, str]]:
         yield "Company", note.company
     yield "Node", line(note.node)
     yield _when(note)
-    if note.kind == "resolved" and note.former_level:
+    if is_resolved(note) and note.former_level:
         yield "It was", note.former_level
     if note.count > 1:
         yield "Reports", str(note.count)
-    yield "Alert", line(note.name)
+    yield "Alert", line(", ".join(note.ends) or note.name)
 
 
 def _when(note: Note) -> tuple[str, str]:
@@ -240,7 +241,7 @@ def _fact(value: Any) -> str:
 def _next_step(note: Note) -> str | None:
     if note.next_step:
         return shorten(line(note.next_step), _NEXT_STEP_CHARS)
-    if note.kind in ("resolved", "test") or note.level == "info":
+    if is_resolved(note) or note.kind == "test" or note.level == "info":
         return None
     return _DEFAULT_NEXT_STEP.format(name=line(note.name))
 
