@@ -17,7 +17,9 @@ from standfast.api.parts import Parts
 from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
 from standfast.health.metrics import Metrics
+from standfast.service.alerting import Alerting
 from standfast.service.operators import pairing_of
+from tests.alerting import alerting_of
 from tests.messaging import Post
 
 STATUS = {
@@ -39,6 +41,7 @@ class Served:
     server: HttpServer
     client: httpx.AsyncClient
     missing: list[str]
+    alerting: Alerting
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self.server.url.removeprefix("http://").split(":")
@@ -69,6 +72,7 @@ async def serving(
     async def status() -> dict[str, Any]:
         return {**STATUS, "sessions": [one.as_wire() for one in post.pool.sessions()]}
 
+    alerting, _ = alerting_of(directory)
     parts = Parts(
         post.pool,
         post.messenger,
@@ -77,14 +81,15 @@ async def serving(
         lambda: missing,
         lambda by, phone, fallback: pairing_of(by, phone, None, fallback=bool(fallback)),
         Guard(tokens, "127.0.0.1", public=public),
+        alerting.listed,
         metrics,
     )
     server = HttpServer("127.0.0.1", 0)
     server.bind()
     await server.start(make_app(parts), parts.closing)
     try:
-        async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
-            yield Served(post, parts, tokens, server, client, missing)
+        async with alerting.open(), httpx.AsyncClient(base_url=server.url, timeout=10) as client:
+            yield Served(post, parts, tokens, server, client, missing, alerting)
     finally:
         await server.stop()
         await post.stop()

@@ -176,7 +176,7 @@ async def test_a_disk_that_takes_nothing_stops_nobody(
             alerting.take(OUTAGE)
             await until(lambda: len(receiver.taken) == 2)
             assert {note["name"] for note in receiver.taken} == {"outage_began", "alerts_not_kept"}
-            found = await alerting.listed(3_600, open_only=False, companies=(), limit=10)
+            found = await alerting.listed(3_600)
             assert {one["name"] for one in found["alerts"]} == {"outage_began", "alerts_not_kept"}
             assert "alerts cannot be kept" in found["error"]
             (tmp_path / "alerts").unlink()

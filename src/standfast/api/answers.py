@@ -139,6 +139,30 @@ class Events(msgspec.Struct):
     after: int
 
 
+class Alert(msgspec.Struct):
+    """One trouble; docs/alerts.md has every field."""
+
+    id: str
+    name: str
+    level: Literal["info", "warning", "error", "critical"]
+    message: str
+    since: float
+    last_at: float
+    lasts: bool
+    open: bool
+    ended: float | None
+    duration_s: float | None
+    count: int
+    returns: int
+    company: str | None
+    subject: str
+    next_step: str | None
+
+
+class Alerts(msgspec.Struct):
+    alerts: list[Alert]
+
+
 class Upload(msgspec.Struct):
     """A file that is kept; `upload` names it in a message's content."""
 

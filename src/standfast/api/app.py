@@ -18,7 +18,19 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from standfast.api import chats, events, files, groups, health, legacy, messages, metrics, problems, sessions
+from standfast.api import (
+    alerts,
+    chats,
+    events,
+    files,
+    groups,
+    health,
+    legacy,
+    messages,
+    metrics,
+    problems,
+    sessions,
+)
 from standfast.api.answers import encode
 from standfast.api.edge import UNNAMED, Edge
 from standfast.api.page import page_of
@@ -35,7 +47,7 @@ _DESCRIPTION = (
 )
 # FastAPI's own names each request's path and query, and a query may hold a phone number.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-RESOURCES = (health, metrics, sessions, messages, chats, groups, files, events, legacy)
+RESOURCES = (health, metrics, sessions, messages, chats, groups, files, events, alerts, legacy)
 _OF_HTTP = {404: "not_found", 405: "method_not_allowed", 400: "malformed", 413: "too_large"}
 
 

@@ -70,7 +70,7 @@ def add(routes: Routes) -> None:
         """Server-sent events: `id` is the event's number, `event` its kind, `data` the event as JSON. A comment comes
         every 15 s where nothing else does. Go on after a break with `Last-Event-ID` or `?after=`; without either
         it begins now. A client that does not read is cut off."""
-        companies = _companies(request, company)
+        companies = companies_of(request, company)
         place = last_event_id if last_event_id is not None else after
         # What cannot be is refused as a problem, before the stream begins.
         page = await read_page(parts.log, place, limit=1)
@@ -97,7 +97,7 @@ def add(routes: Routes) -> None:
     ) -> Response:
         """Events above `after`, oldest first; where there is none, what comes within `wait_s`. Without `after`, an
         empty page at the log's end."""
-        companies = _companies(request, company)
+        companies = companies_of(request, company)
         read = partial(read_page, parts.log, after, companies=companies, kinds=kind, limit=limit)
         return Json(await parts.unless_closing(read(wait_s=wait_s)) or await read())
 
@@ -121,7 +121,7 @@ def add(routes: Routes) -> None:
     )
 
 
-def _companies(request: Request, asked: list[str]) -> list[str]:
+def companies_of(request: Request, asked: list[str]) -> list[str]:
     """The companies to be told of; empty for all. Raises `Forbidden`."""
     caller = caller_of(request)
     for company in asked:

@@ -6,7 +6,7 @@ Invariant: routes reach the service through these alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -19,13 +19,15 @@ from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import Pairing
 
 T = TypeVar("T")
+AlertsOf = Callable[[float, bool, Sequence[str], int], Awaitable[dict[str, Any]]]
 PairingOf = Callable[[Literal["qr", "code"], str | None, bool | None], Pairing]
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`status` is the operator's picture, `missing` what keeps the service from taking work, `pairing_of` checks a
-    wish to pair; `metrics` is None where none are served; `closing` is set when the service ends."""
+    wish to pair; `alerts` lists those of the last seconds, perhaps only open ones, of these companies, so many;
+    `metrics` is None where none are served; `closing` is set when the service ends."""
 
     pool: SessionPool
     messenger: Messenger
@@ -34,6 +36,7 @@ class Parts:
     missing: Callable[[], list[str]]
     pairing_of: PairingOf
     guard: Guard
+    alerts: AlertsOf
     metrics: Metrics | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

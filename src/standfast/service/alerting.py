@@ -110,9 +110,10 @@ class Alerting:
         return {"alerts.list": self._list, "alerts.test": self._test}
 
     async def listed(
-        self, since_s: float, *, open_only: bool, companies: Sequence[str], limit: int
+        self, since_s: float, open_only: bool = False, companies: Sequence[str] = (), limit: int = HISTORY_MAX
     ) -> dict[str, Any]:
-        """The history, newest first, and what goes on; docs/protocol.md has the form."""
+        """The history of so many seconds, newest first, and what goes on; docs/alerts.md has the form. Of these
+        companies only, where any is named."""
         now = self._clock.wall()
         if open_only:
             incidents = [one.incident for one in reversed(self._desk.troubles())]
@@ -144,9 +145,7 @@ class Alerting:
 
     async def _list(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = checked(ListAlerts, params)
-        return await self.listed(
-            asked.since_s, open_only=asked.open_only, companies=asked.companies, limit=asked.limit
-        )
+        return await self.listed(asked.since_s, asked.open_only, asked.companies, asked.limit)
 
     async def _test(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
         return await self.tested(checked(TestAlerts, params).channel)

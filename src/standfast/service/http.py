@@ -13,7 +13,7 @@ from typing import Any, Literal
 from standfast.api.app import make_app
 from standfast.api.guard import Guard
 from standfast.api.metrics import PATH as METRICS_PATH
-from standfast.api.parts import Parts
+from standfast.api.parts import AlertsOf, Parts
 from standfast.api.server import HttpServer
 from standfast.api.token_file import TokenFile
 from standfast.errors import StandfastError
@@ -57,6 +57,7 @@ class HttpDoor:
         status: Callable[[], Awaitable[dict[str, Any]]],
         vault: Vault,
         hosts: Hosts,
+        alerts: AlertsOf,
         health: Callable[[], Health] | None = None,
         statements: Callable[[], Mapping[str, Tally]] = dict,
     ) -> None:
@@ -78,7 +79,7 @@ class HttpDoor:
                 return [session.as_wire() for session in pool.sessions()]
 
             metrics = Metrics(health, wires, statements, thresholds_of(self._settings))
-        parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard, metrics)
+        parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard, alerts, metrics)
         await self._server.start(make_app(parts), parts.closing)
 
     async def stop(self) -> None:

@@ -193,6 +193,7 @@ class Service:
                     self.status,
                     self.vault,
                     self.hosts,
+                    self.alerts.listed,
                     self.monitoring.health,
                     self._instruments.queries.tallies,
                 )
