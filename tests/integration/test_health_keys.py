@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from standfast.health import census_pace
 from standfast.health.keys import KeyWatch
 from standfast.health.thresholds import Thresholds
 from standfast.postgres import census_table
@@ -112,12 +114,20 @@ async def test_an_estimate_follows_what_came_and_went(database: Database, watch:
     assert (section.keys, section.exact) == (70, False)
 
 
-async def test_an_estimate_alone_never_changes_the_verdict(database: Database, watch: KeyWatch) -> None:
-    """Where keys may have expired, or were removed, they are counted first."""
+async def test_an_estimate_alone_never_changes_the_verdict(
+    database: Database, watch: KeyWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where enough keys may have expired for a word, they are counted first, also in a table counted once an hour."""
+    monkeypatch.setattr(census_pace, "LARGE_KEYS", 7)
     await add(database, "session", 8, 30 - 600 / 86400)
     await watch.tick()
     assert codes(watch) == []
-    await pass_time(database, 700)
+    await pass_time(database, 500)
+    await watch.tick()
+    section = watch.section()
+    assert section is not None
+    assert not section.exact
+    await pass_time(database, 500)
     await run(database, "update whatsapp_keys set updated_at = now() where key_id in ('1', '2', '3')")
     await watch.tick()
     section = watch.section()
@@ -206,18 +216,22 @@ async def test_a_lock_puts_the_count_off(database_options: DatabaseOptions) -> N
         assert section.counted_at > shown.counted_at
 
 
-async def test_a_table_that_takes_too_long_is_sampled(database_options: DatabaseOptions) -> None:
-    """A count that the time limit ends is followed by one of a part of the table, which says so."""
+@pytest.fixture
+async def slow(database_options: DatabaseOptions) -> None:
+    """A table that takes a while to count: the server sorts it."""
     async with Database(database_options) as database:
-        await run(
-            database, f"alter database {database_options.dbname} set enable_hashagg = off"
-        )  # it sorts instead
+        await run(database, f"alter database {database_options.dbname} set enable_hashagg = off")
         await run(
             database,
             "insert into whatsapp_keys (company_id, key_type, key_id, value)"
             " select md5(n::text), 'session', n::text, '1' from generate_series(1, 120000) n",
         )
         await run(database, "vacuum analyze whatsapp_keys")
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_table_that_takes_too_long_is_sampled(database_options: DatabaseOptions) -> None:
+    """A count that the time limit ends is followed by one of a part of the table, which says so."""
     async with Database(database_options) as database:
         watch = KeyWatch(database, ONE, "one", LOW, timeout_s=0.1)
         await watch.tick()
@@ -234,6 +248,30 @@ async def test_a_table_that_takes_too_long_is_sampled(database_options: Database
         assert not section.exact
         assert section.share < 1
         assert 10_000 < section.keys < 600_000
+
+
+@pytest.mark.usefixtures("slow")
+async def test_postgresql_that_hangs_in_the_middle_of_a_count(
+    proxied: DatabaseOptions, proxy: Proxy, database: Database
+) -> None:
+    """The tick ends at its deadline; the next one counts all of the table again."""
+    counting = "select 1 from pg_stat_activity where state = 'active' and query like '%as materialized%' and pid <> $1"
+    async with Database(replace(proxied, checkout_timeout_s=0.5)) as away:
+        watch = KeyWatch(away, ONE, "one", LOW, timeout_s=1.5)
+        tick = asyncio.create_task(watch.tick())
+
+        async def is_counting() -> bool:
+            ((own,),) = await run(database, "select pg_backend_pid()")
+            return bool(await run(database, counting, own))
+
+        await until(is_counting)
+        proxy.freeze()
+        await asyncio.wait_for(tick, 5)
+        assert codes(watch) == [("keys_unknown", "unknown")]
+        await watch.tick()
+        section = watch.section()
+        assert section is not None
+        assert (section.keys, section.exact) == (120_000, True)
 
 
 async def test_postgresql_that_goes_away_changes_nothing(proxied: DatabaseOptions, proxy: Proxy) -> None:

@@ -32,7 +32,7 @@ PRUNE_S = 3_600.0
 CLOSE_TIMEOUT_S = 2.0
 ALONE_S = 2.0
 RETRY_FACTOR = 100.0
-_LOCKED = "55P03"
+_CANCELED = "57014"  # by its statement_timeout
 
 
 class KeyWatch:
@@ -62,6 +62,7 @@ class KeyWatch:
         self._share = 1.0
         self._blocked_until = 0.0
         self._prune_at = 0.0
+        self._shown_at, self._shown_m = time.time(), time.monotonic()
 
     async def tick(self) -> None:
         """Count, or estimate, or read what another node has counted; every five minutes. Never raises for a database
@@ -94,8 +95,12 @@ class KeyWatch:
 
     def findings(self, at: float | None = None) -> list[Finding]:
         """What `section` shows that an operator should know; `at`: now, in seconds since 1970."""
-        now = time.time() if at is None else at
+        now = self._now() if at is None else at
         return findings(self._section, self._thresholds, now, error=self._error, tells=self.is_holder)
+
+    def _now(self) -> float:
+        """By the clock that showed when the section was made: one that is set since makes no figure old."""
+        return self._shown_at + time.monotonic() - self._shown_m
 
     async def _tick(self) -> None:
         self.is_holder = await duties.claim(self._database, DUTY, self._node, self._ttl_s)
@@ -104,7 +109,9 @@ class KeyWatch:
             await self._measure(last)
             last = await census_table.latest(self._database)
         if last is not None:
-            self._section = section_of(last, await census_table.growth(self._database), time.time())
+            growth = await census_table.growth(self._database)
+            self._shown_at, self._shown_m = time.time(), time.monotonic()
+            self._section = section_of(last, growth, self._shown_at)
 
     async def _measure(self, last: Latest | None) -> None:
         estimate = await read_estimate(self._database)
@@ -157,9 +164,10 @@ class KeyWatch:
             self._prune_at = time.monotonic() + PRUNE_S
 
     def _not_counted(self, error: DatabaseUnavailable) -> None:
-        """A table that takes too long to count is sampled the next time; a lock passes by itself."""
+        """A table that the server could not count in time is sampled next. A lock, or a server that hangs and cannot
+        even say so, is no reason to."""
         log.info("the census was given up", error=str(error), share=self._share)
-        if error.facts.get("cause") != "timeout" or sqlstate(error) == _LOCKED:
+        if sqlstate(error) != _CANCELED:
             return
         if self._share <= SMALLEST_SHARE:
             self._blocked_until = time.monotonic() + RETRY_FACTOR * self._timeout_s
