@@ -145,22 +145,22 @@ async def test_a_token_for_one_company_sees_nothing_of_others() -> None:
     assert not {name for name in shown if name.startswith(("standfast_alert", "standfast_keys"))}
 
 
-@given(
-    st.lists(
-        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=6, unique_by=lambda one: one[0])
-    )
+LOOKS = st.lists(
+    st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 3), st.booleans()), max_size=6), max_size=8
 )
-def test_no_counter_falls_because_another_company_goes(looks: list[list[tuple[int, int]]]) -> None:
+
+
+@given(LOOKS)
+def test_no_counter_falls_because_another_company_goes(looks: list[dict[int, tuple[int, bool]]]) -> None:
     """Whatever comes, goes and is made anew: what the others have counted together never falls."""
     companies = Companies(limit=2)
     counts: dict[int, int] = defaultdict(int)
     last = 0.0
     for look in looks:
-        for number, more in look:
-            counts[number] += more
-        wires = [{**session_wires(1)[0], "company": f"co-{number}"} for number, _ in look]
-        for wire, (number, _) in zip(wires, look, strict=True):
-            wire["messages_sent"] = counts[number]
+        wires = []
+        for number, (more, is_new) in look.items():
+            counts[number] = more + (0 if is_new else counts[number])
+            wires.append({**session_wires(1)[0], "company": f"co-{number}", "messages_sent": counts[number]})
         figures = companies.figures(wires)["messages_sent"]
         assert len(figures) <= 3
         assert figures.get(OTHER, last) >= last

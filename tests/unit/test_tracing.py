@@ -20,6 +20,7 @@ from standfast.postgres.observing import Execution
 from tests.collector import Collected, attributes, collecting
 from tests.messaging import ANNA
 from tests.serving import serving
+from tests.support import until
 
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -108,6 +109,25 @@ async def test_a_request_and_what_follows_are_one_trace(tmp_path: Path, collecte
     assert other.trace_id != request.trace_id
     for secret in (ANNA, "a secret text"):
         assert not any(secret.encode() in one for one in collected.bodies)
+
+
+async def test_messages_of_a_chat_belong_each_to_its_request(tmp_path: Path, collected: Collected) -> None:
+    """Also where the first one's turn brings the others along: the session was closed when they came."""
+    run = Tracing("first")
+    assert run.start()
+    async with serving(tmp_path) as api:
+        api.post.close_session()
+        for text in ("one", "two"):
+            body = {"to": "+" + ANNA, "text": text}
+            assert (await api.client.post("/sessions/acme/messages", json=body)).status_code == 202
+        await api.post.open()
+        await until(lambda: api.post.host.texts() == ["one", "two"], 5)
+    await run.stop()
+    requests = collected.named("POST /sessions/{company}/messages")
+    assert len(requests) == 2
+    assert {one.parent_span_id for one in collected.named("message.send")} == {
+        one.span_id for one in requests
+    }
 
 
 async def test_a_failure_is_told_by_its_code(collected: Collected) -> None:
