@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from standfast.alert import AlertSink
 from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, StandfastError
+from standfast.health.tracing import observed
 from standfast.postgres.observing import Observers
 from standfast.postgres.pool import Database
 from standfast.service import alarms
@@ -62,7 +63,7 @@ class Foundation:
                     self._settings,
                     self._server_changed,
                     patience_s=None if is_fresh else START_PATIENCE_S,
-                    observers=self._observers,
+                    observers=self._observers._replace(queries=observed(self._observers.queries)),
                 )
             )
             self.database = self.own.database

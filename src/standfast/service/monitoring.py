@@ -28,7 +28,6 @@ from standfast.health.outages import OutageTimes
 from standfast.health.pool import PoolHistory
 from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
-from standfast.health.tracing import observed
 from standfast.health.verdict import by_weight, verdict_of
 from standfast.postgres.observing import Observers
 from standfast.postgres.pool import Database
@@ -60,7 +59,7 @@ class Instruments:
 
     @property
     def observers(self) -> Observers:
-        return Observers(observed(self.queries), self.pool)
+        return Observers(self.queries, self.pool)
 
 
 class Monitoring:
