@@ -23,7 +23,7 @@ _HELD = Statement("test.held", "select pg_sleep(1)")
 
 
 def codes(running: Running) -> list[str]:
-    return [finding.code for finding in running.service.monitoring.health().findings]
+    return [finding.code for finding in running.service.picture.health().findings]
 
 
 async def test_slow_statements_are_a_warning_and_then_an_error(
@@ -84,7 +84,7 @@ async def test_without_monitoring_health_is_still_told(state: Path, tcp_options:
         await asyncio.sleep(3 * PACE.interval_s)
         assert not now.alerts("slow_queries")
         assert "slow_queries" in codes(now)
-        assert isinstance(now.service.monitoring.health(), Health)
+        assert isinstance(now.service.picture.health(), Health)
         link = Link(now.service.state.gateway_socket)
         wire = msgspec.json.decode(await link.request("health.get", {"verbose": False}, 5))
         link.close()

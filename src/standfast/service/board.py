@@ -94,7 +94,7 @@ class Board:
             return _unavailable(outage.cause)
         return self._seen
 
-    def _vault_status(self) -> dict[str, Any]:
+    def vault(self) -> dict[str, Any]:
         """A file that is just being rebuilt cannot be counted; whoever looks must see that, and not fail."""
         try:
             self._vault_seen = status_of(self._vault)
@@ -115,7 +115,7 @@ class Board:
             "state_dir": self._state_dir,
             "gateway": str(self._gateway.path),
             "database": self.database(),
-            "vault": self._vault_status(),
+            "vault": self.vault(),
             "host": self._host(hosts),
             "hosts": hosts,
             "sessions": [session.as_wire() for session in self._pool.sessions()],

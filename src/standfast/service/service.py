@@ -21,7 +21,9 @@ from standfast.alerts.channel import Channel
 from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse
+from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Pace
+from standfast.health.outage_history import OutageHistory
 from standfast.health.tracing import traces
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
@@ -40,8 +42,10 @@ from standfast.service.follower import DatabaseFollower
 from standfast.service.foundation import Foundation, cancelled
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
-from standfast.service.monitoring import Instruments, Monitoring
+from standfast.service.instruments import Instruments
+from standfast.service.monitoring import Monitoring
 from standfast.service.operators import Operators
+from standfast.service.picture import HealthPicture
 from standfast.service.readers import Readers
 from standfast.service.roster import VaultRoster
 from standfast.service.simulator import Simulator
@@ -116,6 +120,7 @@ class Service:
         self.webhooks: Webhooks
         self.messenger: Messenger
         self.http: HttpDoor | None = None
+        self.picture: HealthPicture
         self.monitoring: Monitoring
         self._board: Board
         self.watch: HostWatch
@@ -194,7 +199,7 @@ class Service:
                     self.vault,
                     self.hosts,
                     self.alerts.listed,
-                    self.monitoring.health,
+                    self.picture.health,
                     self._instruments.queries.tallies,
                 )
                 self._stack.push_async_callback(self.http.stop)
@@ -266,9 +271,7 @@ class Service:
         )
         self.gateway.serve_hosts(self.hosts)
         consuming = Consuming(self.mailbox.consumers)
-        self.monitoring = Monitoring(
-            settings, self._instruments, self.database, self.vault, self.alerts, self.options.pace
-        )
+        self._watch_health()
         rooms = (
             operators,
             Readers(self.messenger),
@@ -294,6 +297,37 @@ class Service:
         for listener in (self._takeover.take, self._archivist.take):
             self._stack.callback(self.bus.subscribe(listener))
         self.vault.keeper.on_fenced = self._fenced
+
+    def _watch_health(self) -> None:
+        node, vault, instruments = self.vault.options.node_name, self.vault, self._instruments
+        keys = KeyWatch(self.database, vault.replica.node, node, instruments.thresholds)
+        history = OutageHistory(
+            self.state.path / "outages.json",
+            vault.outage,
+            lambda: vault.replicator.carried.batches,
+            self.options.clock,
+        )
+        self._stack.push_async_callback(history.close)
+        self.picture = HealthPicture(
+            node,
+            instruments,
+            self.database,
+            keys,
+            history,
+            self._board,
+            self.alerts,
+            watches=self.settings.auto_start_monitoring,
+        )
+        self.monitoring = Monitoring(
+            self.settings,
+            instruments,
+            self.database,
+            vault,
+            keys,
+            self.picture,
+            self.alerts,
+            self.options.pace,
+        )
 
     def _fenced(self, company: Company, error: CompanyInUse) -> None:
         """Another owner has the company: whoever uses it here ends at once."""
