@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,3 +124,43 @@ def test_where_everything_is_broken_it_ends_soon_with_2_and_tells_no_secret(
     assert MARKER not in said
     assert MARKER.replace("-", "") not in said
     assert "chmod 700" in ran.out
+
+
+ON_A_SMALL_DISK = """
+import sys
+from pathlib import Path
+from tests.chaos.private_mount import Filler, enter_private_mounts, mount_small
+
+if not enter_private_mounts():
+    sys.exit(77)
+directory = Path(sys.argv[1])
+if not mount_small(directory, 4 * 2**20):
+    sys.exit(77)
+if sys.argv[2] == "full":
+    Filler(directory).fill()
+from standfast.cli.main import main
+sys.exit(main(["doctor", "--offline", "--json"]))
+"""
+
+
+@pytest.mark.parametrize("how", ["small", "full"])
+def test_a_small_disk_in_memory_and_a_full_one_are_told(surroundings: Path, how: str) -> None:
+    """On a file system of its own: no room, gone at a reboot, and once it is full no write is safe there."""
+    disk = surroundings / "state"
+    disk.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_SMALL_DISK, disk, how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=surroundings,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
+    )
+    if done.returncode == 77:
+        pytest.skip("this kernel lets an ordinary user mount nothing")
+    told = {one["check"]: one for one in json.loads(done.stdout)["results"]}
+    assert told["state.space"]["outcome"] == "wrong"
+    assert told["state.filesystem"]["outcome"] == "warning"
+    assert told["state.sync"]["outcome"] == ("wrong" if how == "full" else "ok")
+    assert how == "small" or "No space left" in told["state.sync"]["message"]
+    assert done.returncode == 2

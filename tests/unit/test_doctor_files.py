@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from standfast.errors import StateDirectoryError
-from standfast.service.doctor import configuration, leftovers, state, vault
+from standfast.service.doctor import configuration, disk, leftovers, state, vault
 from standfast.settings.survey import survey_settings
 from standfast.state_dir import StateDirectory
 from standfast.vault.storage.files import VaultFile
@@ -107,11 +107,11 @@ def test_open_files_and_files_of_the_future_are_told(directory: Path) -> None:
 
 def test_a_directory_in_memory_is_a_warning(directory: Path) -> None:
     """/dev/shm is gone at a reboot; a disk is not."""
-    kind = state._mounted(Path("/dev/shm"))[0]
+    kind = disk._mounted(Path("/dev/shm"))[0]
     if kind != "tmpfs":
         pytest.skip("no tmpfs at /dev/shm")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as in_memory:
-        result = found(state.filesystem, patient(state_dir=Path(in_memory)))["state.filesystem"]
+        result = found(disk.filesystem, patient(state_dir=Path(in_memory)))["state.filesystem"]
     assert result.outcome == "warning"
     assert "reboot" in result.message
 
@@ -125,14 +125,14 @@ def test_a_path_too_long_for_a_socket_is_wrong(tmp_path: Path) -> None:
 def test_a_look_at_the_disk_leaves_nothing_behind(directory: Path) -> None:
     """The one temporary file is gone."""
     before = sorted(directory.iterdir())
-    assert outcome(state.sync, patient(state_dir=directory)) in {"ok", "warning"}
+    assert outcome(disk.sync, patient(state_dir=directory)) in {"ok", "warning"}
     assert sorted(directory.iterdir()) == before
 
 
 def test_a_disk_that_takes_no_writes_is_wrong(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read-only or full disk is told with the system's reason."""
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", _full)
-    result = found(state.sync, patient(state_dir=directory))["state.sync"]
+    result = found(disk.sync, patient(state_dir=directory))["state.sync"]
     assert result.outcome == "wrong"
     assert "No space left" in result.message
 
@@ -149,7 +149,7 @@ def test_little_space_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) 
     for free in (5_000_000_000, 900_000_000, 100_000_000):
         usage = SimpleNamespace(total=total, free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, usage=usage: usage)
-        outcomes.append(outcome(state.space, who))
+        outcomes.append(outcome(disk.space, who))
     assert outcomes == ["ok", "warning", "wrong"]
 
 

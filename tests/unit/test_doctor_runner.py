@@ -111,16 +111,21 @@ def test_the_exit_code_is_that_of_the_worst_result() -> None:
 
 
 def test_the_picture_fits_its_width_and_a_pipe_gets_whole_lines() -> None:
-    """Lines are wrapped below their column at 80 columns, and not at all where they go to a file."""
+    """Words are wrapped below their column at 80 columns, and not at all where they go to a file; what is to be pasted
+    is never broken."""
     long = " ".join(["word"] * 60)
-    shown = report(wrong("postgres.login", "login", long, f"do {long}"), ok("state.sync", "disk", "fine"))
+    paste = "rm -r " + " ".join(["/a/path"] * 20)
+    shown = report(
+        wrong("postgres.login", "login", long, f"Do {long}.\n{paste}"), ok("state.sync", "disk", "fine")
+    )
     at_80 = [line.plain for line in lines(shown, width=80)]
-    assert max(map(len, at_80)) <= 80
+    assert " " * 23 + f"→ {paste}" in at_80
+    assert max(len(line) for line in at_80 if paste not in line) <= 80
     assert at_80[0] == "PostgreSQL"
     assert at_80[1].startswith("  ✗ login              word word")
     assert at_80[2].startswith(" " * 23 + "word")
     piped = [line.plain for line in lines(shown, width=None)]
-    assert any(line.endswith(long) and "→" in line for line in piped)
+    assert any(line.endswith(f"{long}.") and "→" in line for line in piped)
 
 
 def test_quiet_shows_only_what_is_not_ok() -> None:

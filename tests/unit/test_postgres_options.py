@@ -84,3 +84,16 @@ def test_what_is_shown_holds_no_secret() -> None:
     options = DatabaseOptions(conninfo="postgresql://u:made-up@db:5433/x", password="made-up")
     assert options.describe() == "db:5433, database x"
     assert "made-up" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("conninfo", "told"),
+    [
+        ("host=a,b port=1,2 dbname=x", "a:1, b:2, database x"),
+        ("host=a,b port=7 dbname=x", "a:7, b:7, database x"),
+        ("host=a,b dbname=x", "a:5432, b:5432, database x"),
+    ],
+)
+def test_each_host_is_told_with_its_port(conninfo: str, told: str) -> None:
+    """As libpq pairs them."""
+    assert DatabaseOptions(conninfo=conninfo).describe() == told

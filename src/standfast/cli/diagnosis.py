@@ -1,6 +1,7 @@
 """How the doctor's report is told to people: groups of lines, and under each that is not ok what mends it.
 
-Draws a `Report`; decides nothing. Invariant: a mend stands on lines of its own, so that it can be copied.
+Draws a `Report`; decides nothing. Invariant: what is to be pasted stands on a line of its own and is never broken,
+though it be longer than the terminal is wide.
 """
 
 from __future__ import annotations
@@ -54,8 +55,11 @@ def _told(result: Result, width: int | None) -> Iterator[Text]:
             line.append(" " * column)
         yield line.append(part, style="dim" if result.outcome == "skipped" else "")
     if result.mend and result.outcome in _WORDS:
-        for number, part in enumerate(_wrapped(result.mend, width, column + 2, column + 2)):
-            yield Text(" " * column + ("→ " if number == 0 else "  ")).append(part, style="cyan")
+        for step in result.mend.splitlines():
+            is_words = step.endswith((".", ":"))
+            parts = _wrapped(step, width, column + 2, column + 2) if is_words else [step]
+            for number, part in enumerate(parts):
+                yield Text(" " * column + ("→ " if number == 0 else "  ")).append(part, style="cyan")
 
 
 def _wrapped(text: str, width: int | None, column: int, first: int) -> list[str]:

@@ -63,8 +63,13 @@ class DatabaseOptions:
     def describe(self) -> str:
         """Host, port and database for messages: never user or password."""
         merged = self.parameters()
-        host, port = _hosts(merged) or "the default host", merged.get("port") or 5432
-        return f"{host}:{port}, database {merged.get('dbname') or '(default)'}"
+        hosts, ports = (
+            (_hosts(merged) or "the default host").split(","),
+            str(merged.get("port") or 5432).split(","),
+        )
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        places = ", ".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
+        return f"{places}, database {merged.get('dbname') or '(default)'}"
 
     def connect_deadline_s(self) -> float:
         """How long one attempt over all hosts may take. libpq counts its timeout for each address, and a name

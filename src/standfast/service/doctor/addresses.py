@@ -18,7 +18,7 @@ from pathlib import Path
 
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, warning, wrong
 
 CONNECT_TIMEOUT_S = 2.5
 CERTIFICATE_LEFT = datetime.timedelta(days=30)
@@ -114,7 +114,8 @@ def address(_patient: Patient, where: Address) -> Iterator[Result]:
             "postgres.address",
             subject,
             f"the name {where.host} cannot be resolved",
-            f"getent hosts {where.host}; correct POSTGRES_HOST (or the URL's host), /etc/hosts or /etc/resolv.conf",
+            "Correct POSTGRES_HOST (or the URL's host), /etc/hosts or /etc/resolv.conf, until this answers:\n"
+            + command("getent", "hosts", where.host),
         )
         return
     began = time.monotonic()
@@ -153,13 +154,13 @@ def _certificate(where: Address, connection: socket.socket) -> Iterator[Result]:
             "postgres.certificate",
             str(where),
             f"the server offers no TLS, and sslmode={where.tls} demands it",
-            "Turn it on: ALTER SYSTEM SET ssl = on (with ssl_cert_file and ssl_key_file), then reload PostgreSQL.",
+            "Turn it on (with ssl_cert_file and ssl_key_file):\nALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()",
         )
 
 
 def _judged(where: Address, ends: datetime.datetime) -> Result:
     left = ends - datetime.datetime.now(datetime.UTC)
-    mend = "Renew the server's certificate (ssl_cert_file), then: SELECT pg_reload_conf()"
+    mend = "Renew the server's certificate (ssl_cert_file), then:\nSELECT pg_reload_conf()"
     if left <= datetime.timedelta(0):
         tell = wrong if where.tls.startswith("verify") else warning  # the others do not look at it
         return tell(
@@ -215,11 +216,9 @@ def _reason(error: OSError) -> str:
 
 def _unreached(where: Address) -> str:
     if where.is_socket:
-        exists = Path(where.host).is_dir()
-        return f"Start PostgreSQL; its unix_socket_directories must name {where.host}" + (
-            "" if exists else ", made first"
-        )
+        made = "" if Path(where.host).is_dir() else " (make it first)"
+        return f"Start PostgreSQL; its unix_socket_directories must name {where.host}{made}."
     return (
-        f"Start PostgreSQL on {where.host}; listen_addresses there, port {where.port} and the firewalls between "
-        "must let this machine in."
+        f"Start PostgreSQL on {where.host}; its listen_addresses, port {where.port} and the firewalls between must let "
+        "this machine in."
     )

@@ -14,7 +14,7 @@ from typing import Any
 from standfast.errors import StandfastError
 from standfast.node import bridge_directory, node_binary
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, wrong
 
 LOAD_TIMEOUT_S = 5.0
 _LOAD = "await import('baileys'); await import('ws'); process.stdout.write('loaded')"
@@ -47,7 +47,7 @@ def packages(patient: Patient) -> Iterator[Result]:
             "node.packages",
             "bridge",
             f"{bridge}: {'; '.join(amiss[:_NAMED])}{more}",
-            f"cd {bridge} && npm ci --omit=dev",
+            f"{command('cd', bridge)} && npm ci --omit=dev",
         )
     else:
         pinned = _document(bridge / "package.json")["dependencies"]["baileys"]
@@ -67,7 +67,10 @@ def _baileys(patient: Patient, binary: Path) -> Iterator[Result]:
     faults = [line for line in loaded.stderr.splitlines() if "Error" in line]
     said = (faults or loaded.stderr.splitlines() or [f"Node.js ended with {loaded.returncode}"])[0].strip()
     yield wrong(
-        "node.baileys", "Baileys", f"does not load: {said[:200]}", f"cd {bridge} && npm ci --omit=dev"
+        "node.baileys",
+        "Baileys",
+        f"does not load: {said[:200]}",
+        f"{command('cd', bridge)} && npm ci --omit=dev",
     )
 
 

@@ -40,8 +40,8 @@ def connections(session: Session) -> Iterator[Result]:
             "postgres.connections",
             "connections",
             f"{told}, and never gets more than {limit}",
-            f"POSTGRES_MAX_CONNECTIONS={max(1, limit - PROBE_CONNECTIONS)}, or raise max_connections "
-            "(and the limits of role and database) at the server",
+            "Raise max_connections (and the limits of role and database) at the server, or set:\n"
+            f"POSTGRES_MAX_CONNECTIONS={max(1, limit - PROBE_CONNECTIONS)}",
         )
     elif not session.patient.service_runs() and allowed - used + 1 < needed:  # this one goes again
         yield warning(

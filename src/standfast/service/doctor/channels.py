@@ -124,7 +124,7 @@ def _bot(bot: httpx.Response) -> Result | None:
             "alerts.telegram", "Telegram", said, "@BotFather shows it with /mybots; set TELEGRAM_BOT_TOKEN."
         )
     said = f"getMe is answered with {bot.status_code}"
-    return warning("alerts.telegram", "Telegram", said, "Try again in a minute: standfast doctor")
+    return warning("alerts.telegram", "Telegram", said, "Try again in a minute.")
 
 
 def _chat(bot: httpx.Response, chat: str, answer: httpx.Response) -> Result:

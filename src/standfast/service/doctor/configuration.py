@@ -13,7 +13,7 @@ from pathlib import Path
 
 from standfast.errors import StandfastError
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, warning, wrong
 from standfast.settings.model import Settings, name_of
 
 _SECRETS = frozenset(
@@ -31,7 +31,12 @@ def values(patient: Patient) -> Iterator[Result]:
         given = sum(source != "default" for source in survey.settings.sources.values())
         yield ok("settings.values", "values", f"{given} set, the others have their defaults")
     for remark in survey.settings.ignored:
-        yield warning("settings.names", "name", remark, "Correct the name, or remove it: 'standfast config'.")
+        yield warning(
+            "settings.names",
+            "name",
+            remark,
+            "Correct the name, or remove it; 'standfast config' lists those that there are.",
+        )
 
 
 def dotenv(_patient: Patient) -> Iterator[Result]:
@@ -48,7 +53,7 @@ def dotenv(_patient: Patient) -> Iterator[Result]:
             "credentials.dotenv",
             ".env",
             f"{file} holds {', '.join(names)} and other accounts can read it (mode {_mode(found)})",
-            f"chmod 600 {file}",
+            command("chmod", 600, file),
         )
     else:
         yield ok("credentials.dotenv", ".env", f"mode {_mode(found)}, {len(names)} secrets in it")
@@ -66,7 +71,7 @@ def passfile(_patient: Patient) -> Iterator[Result]:
             "credentials.passfile",
             "password file",
             f"PostgreSQL's client passes {file} over: other accounts can read it (mode {_mode(found)})",
-            f"chmod 600 {file}",
+            command("chmod", 600, file),
         )
     else:
         yield ok("credentials.passfile", "password file", f"{file}, mode {_mode(found)}")
@@ -90,7 +95,7 @@ def key_file(patient: Patient) -> Iterator[Result]:
             "credentials.key_file",
             "vault key file",
             f"{file} can be read by other accounts (mode {_mode(found)})",
-            f"chmod 600 {file}",
+            command("chmod", 600, file),
         )
     else:
         yield ok("credentials.key_file", "vault key file", f"{file}, mode {_mode(found)}")
@@ -116,7 +121,8 @@ def tokens(patient: Patient) -> Iterator[Result]:
             "credentials.tokens",
             "HTTP tokens",
             f"expired: {', '.join(expired[:5])}",
-            f"standfast tokens revoke {expired[0]}, then 'standfast tokens create' where one is still needed",
+            "Make a new one where it is still needed (standfast tokens create), then:\n"
+            + command("standfast", "tokens", "revoke", expired[0]),
         )
     elif found:
         yield ok("credentials.tokens", "HTTP tokens", f"{len(found)} valid")

@@ -64,7 +64,10 @@ def version(session: Session) -> Iterator[Result]:
 
 
 def _dump(major: int) -> Result:
-    mend = f"apt-get install postgresql-client-{major} (or your system's package of PostgreSQL {major}'s client tools)"
+    mend = (
+        f"Install the client tools of PostgreSQL {major} (on Debian from its own package source):\n"
+        f"apt-get install postgresql-client-{major}"
+    )
     try:
         tool = client_tool("pg_dump")
         asked = subprocess.run(
@@ -113,7 +116,7 @@ def clock(session: Session) -> Iterator[Result]:
             "postgres.clock",
             "clock",
             f"PostgreSQL's is {abs(offset_s):.1f} s {which} this machine's",
-            "Synchronize both with a time server: timedatectl set-ntp true",
+            "Synchronize both with a time server:\ntimedatectl set-ntp true",
         )
     else:
         yield ok("postgres.clock", "clock", f"{abs(offset_s) * 1000:.0f} ms apart (± {sure_s * 1000:.0f})")
@@ -134,8 +137,8 @@ def writable(session: Session) -> Iterator[Result]:
             "postgres.writable",
             "writable",
             "transactions are read-only here (default_transaction_read_only)",
-            "ALTER ROLE CURRENT_USER SET default_transaction_read_only = off; or where it was set: the database, "
-            "postgresql.conf",
+            "Where it was set for the role (else for the database, or in postgresql.conf):\n"
+            "ALTER ROLE CURRENT_USER SET default_transaction_read_only = off",
         )
     else:
         yield ok("postgres.writable", "writable", "a primary that takes writes")
@@ -150,5 +153,6 @@ def encoding(session: Session) -> Iterator[Result]:
             "postgres.encoding",
             "encoding",
             f"{found} cannot hold every name and text",
-            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and move the tables with pg_dump and pg_restore.",
+            "Make one in UTF8 and move the tables there with pg_dump and pg_restore:\n"
+            "CREATE DATABASE standfast ENCODING 'UTF8' TEMPLATE template0",
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, warning
+from standfast.service.doctor.results import Result, command, ok, warning
 
 DAY_S = 86_400.0
 ARCHIVE_OLD_S = 90 * DAY_S
@@ -37,7 +37,7 @@ def set_aside(patient: Patient) -> Iterator[Result]:
             "leftovers.set_aside",
             "damaged copy" if path.name.startswith("damaged-") else "former copy",
             f"{path}: {_size(path)}, {_age(path)}",
-            f"Once no company misses anything: rm -r {path}",
+            "Once no company misses anything:\n" + command("rm", "-r", path),
         )
 
 
@@ -46,12 +46,11 @@ def archives(patient: Patient) -> Iterator[Result]:
     folders = _matching(patient.settings.state_dir / "archive", "*")
     old = [path for path in folders if _age_s(path) > ARCHIVE_OLD_S]
     if old:
-        more = " …" if len(old) > _NAMED else ""
         yield warning(
             "leftovers.archive",
             "archive",
             f"{len(old)} of {len(folders)} folders hold keys in clear since over {ARCHIVE_OLD_S / DAY_S:.0f} days",
-            f"rm -r {' '.join(map(str, old[:_NAMED]))}{more}",
+            f"Keep what may be needed again; {len(old)} such as:\n{command('rm', '-r', *old[:_NAMED])}",
         )
     else:
         yield ok("leftovers.archive", "archive", f"{len(folders)} folders" if folders else "empty")
@@ -81,7 +80,7 @@ def unfinished(patient: Patient) -> Iterator[Result]:
             "leftovers.unfinished",
             "unfinished files",
             f"{len(found)}, such as {found[0]} ({_age(found[0])})",
-            f"rm -r {' '.join(map(str, found[:_NAMED]))}",
+            command("rm", "-r", *found[:_NAMED]),
         )
     else:
         yield ok("leftovers.unfinished", "unfinished files", "none")
@@ -97,7 +96,7 @@ def spool(patient: Patient) -> Iterator[Result]:
             "leftovers.spool",
             "spool",
             f"{len(old)} files are older than any message that is kept, such as {old[0]}",
-            "Start the service for an hour, it sweeps them: standfast up",
+            "Let the service run for an hour; it sweeps them:\nstandfast up",
         )
     else:
         yield ok("leftovers.spool", "spool", "no file that is older than the messages")

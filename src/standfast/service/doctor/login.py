@@ -18,7 +18,7 @@ from standfast.postgres.failures import from_driver
 from standfast.service.doctor import capacity, connection, refusals, schema
 from standfast.service.doctor.addresses import CONNECT_TIMEOUT_S, options_of, server_is_known
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, unknown, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, unknown, wrong
 from standfast.service.doctor.session import Session
 
 _Look = Callable[[Session], Iterable[Result]]
@@ -130,7 +130,8 @@ def _not_running(patient: Patient) -> Result:
             "postgres.login",
             "login",
             "the service runs and its embedded PostgreSQL does not",
-            f"The service starts it again; why it ended: tail -n 20 {patient.settings.state_dir}/postgres.log",
+            "The service starts it again by itself; why it ended:\n"
+            + command("tail", "-n", 20, patient.settings.state_dir / "postgres.log"),
         )
     return skipped("postgres.login", "login", "the embedded server runs with the service, which does not run")
 

@@ -20,7 +20,7 @@ import psutil
 
 from standfast import __version__
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, unknown, warning, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, unknown, warning, wrong
 
 MINIMUM_PYTHON = (3, 11)
 IMPORT_TIMEOUT_S = 5.0
@@ -57,7 +57,10 @@ def packages(_patient: Patient) -> Iterator[Result]:
     faults = list(faulty_packages(metadata.requires("standfast") or []))
     if faults:
         yield wrong(
-            "machine.packages", "packages", "; ".join(faults), f"{sys.executable} -m pip install standfast"
+            "machine.packages",
+            "packages",
+            "; ".join(faults),
+            command(sys.executable, "-m", "pip", "install", "--upgrade", "standfast"),
         )
         return
     asked = subprocess.run(
@@ -73,7 +76,7 @@ def packages(_patient: Patient) -> Iterator[Result]:
             "machine.packages",
             "packages",
             f"installed, and cannot be loaded: {last[:200]}",
-            f"{sys.executable} -m pip install --force-reinstall standfast",
+            command(sys.executable, "-m", "pip", "install", "--force-reinstall", "standfast"),
         )
     else:
         yield ok("machine.packages", "packages", "all there, in the versions that are needed, and they load")
@@ -105,7 +108,7 @@ def install(_patient: Patient) -> Iterator[Result]:
             "machine.install",
             "Standfast",
             f"runs from {where}, and is not installed as a package",
-            f"{sys.executable} -m pip install -e .",
+            command(sys.executable, "-m", "pip", "install", "-e", where.parent.parent if where else "."),
         )
         return
     kind = "source" if where and where.parent.name == "src" else "package"
@@ -152,7 +155,9 @@ def open_files(patient: Patient) -> Iterator[Result]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _OWN_FILES + _FILES_A_SESSION * patient.settings.sessions_per_host
     told = f"limit {_limit(soft)}, {needed} can be needed for {patient.settings.sessions_per_host} sessions a host"
-    mend = f"ulimit -n {2 * needed}; under systemd: LimitNOFILE={2 * needed}"
+    mend = (
+        f"Raise it where the service starts (under systemd LimitNOFILE={2 * needed}):\nulimit -n {2 * needed}"
+    )
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield wrong("machine.open_files", "open files", f"{told}, and the hard limit is {hard}", mend)
     elif soft != resource.RLIM_INFINITY and soft < needed:
@@ -186,10 +191,10 @@ def _synchronized() -> bool | None:
         (("timedatectl", "show", "--property=NTPSynchronized", "--value"), r"^yes$", r"^no$"),
         (("chronyc", "-n", "tracking"), r"Leap status\s*:\s*Normal", r"Not synchronised"),
     )
-    for command, good, bad in answers:
-        if shutil.which(command[0]) is None:
+    for question, good, bad in answers:
+        if shutil.which(question[0]) is None:
             continue
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False)
+        asked = subprocess.run(question, capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False)
         if re.search(good, asked.stdout, re.MULTILINE):
             return True
         if re.search(bad, asked.stdout, re.MULTILINE):

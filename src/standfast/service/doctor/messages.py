@@ -18,7 +18,7 @@ from standfast.messaging.outgoing import State
 from standfast.messaging.seals import Seals
 from standfast.messaging.webhooks_registry import Webhook
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, warning, wrong
 from standfast.service.doctor.sealed import is_busy, key_of, reading
 from standfast.vault.storage.cipher import Unreadable
 from standfast.vault.storage.damage import UNREADABLE, describe
@@ -55,7 +55,7 @@ def messages(patient: Patient) -> Iterator[Result]:
             "messages",
             f"{directory / 'messages.db'} cannot be read: {said}",
             "Start the service: it moves the file aside and begins a new one; what waits in it is lost. "
-            f"Copy it first: cp -a {directory} {directory}.kept",
+            "Copy it first:\n" + command("cp", "-a", directory, f"{directory}.kept"),
         )
     else:
         yield ok(
@@ -95,7 +95,7 @@ def _webhook(patient: Patient, webhook: Webhook, failing_since: float | None, de
             check,
             subject,
             f"{host} has no address",
-            f"standfast webhooks show {webhook.name}; getent hosts {host}",
+            f"standfast webhooks show {webhook.name}",
         )
     if failing_since is not None:
         minutes = max(0, int((time.time() - failing_since) / 60))

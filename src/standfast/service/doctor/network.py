@@ -16,7 +16,7 @@ import httpx
 import psutil
 
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, wrong
 
 CONNECT_TIMEOUT_S = 3.0
 LOOK_TIMEOUT_S = 1.5
@@ -40,7 +40,8 @@ def whatsapp(patient: Patient) -> Iterator[Result]:
     except socket.gaierror:
         yield _away(
             f"the name {host} cannot be resolved",
-            f"getent hosts {host}; look at /etc/resolv.conf and at what it names",
+            "Look at /etc/resolv.conf and at the servers that it names, until this answers:\n"
+            + command("getent", "hosts", host),
         )
     except ssl.SSLCertVerificationError as error:
         yield _away(
@@ -89,14 +90,14 @@ def http(patient: Patient) -> Iterator[Result]:
         "network.http",
         "HTTP API",
         f"{where} cannot be listened at: {fault}" + (f" by {who}" if fault == "it is taken" else ""),
-        f"STANDFAST_HTTP_PORT={settings.http_port + 1 if settings.http_port < 65_535 else 3003}, or end that program: "
-        f"ss -ltnp 'sport = :{settings.http_port}'",
+        f"End that program (ss -ltnp 'sport = :{settings.http_port}' shows it), or set:\n"
+        f"STANDFAST_HTTP_PORT={settings.http_port + 1 if settings.http_port < 65_535 else 3003}",
     )
 
 
 def _away(message: str, mend: str) -> Result:
     if any(os.environ.get(name) for name in _PROXIES):
-        mend += " Sessions do not go through the proxy that HTTPS_PROXY names."
+        mend = f"Sessions do not go through the proxy that HTTPS_PROXY names.\n{mend}"
     return wrong("network.whatsapp", "WhatsApp", message, mend)
 
 

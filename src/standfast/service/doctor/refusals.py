@@ -31,7 +31,7 @@ _TLS = (
     (
         r"expired",
         "the server's certificate has ended",
-        "Renew it (ssl_cert_file), then: SELECT pg_reload_conf()",
+        "Renew it (ssl_cert_file), then:\nSELECT pg_reload_conf()",
     ),
     (
         r"certificate verify failed|self.signed|unable to get local issuer",
@@ -41,7 +41,7 @@ _TLS = (
     (
         r"does not support SSL",
         "the server offers no TLS, and sslmode demands it",
-        "Turn it on at the server (ssl = on, ssl_cert_file, ssl_key_file), then: SELECT pg_reload_conf()",
+        "Turn it on (with ssl_cert_file and ssl_key_file):\nALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()",
     ),
 )
 
@@ -64,7 +64,7 @@ def _access(text: str) -> _Told | None:
     who = f"user {user} from {host or 'its socket'} into database {database}"
     return (
         f"PostgreSQL's pg_hba.conf does not let {who}",
-        f"Add to pg_hba.conf, then SELECT pg_reload_conf(): {line}",
+        f"Add this to pg_hba.conf, then run SELECT pg_reload_conf():\n{line}",
     )
 
 
@@ -73,9 +73,10 @@ def _database(text: str) -> _Told | None:
     if found is None:
         return None
     name = found["name"].replace('"', '""')
+    make = f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0"
     return (
         f"the database {found['name']} does not exist",
-        f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0; or correct POSTGRES_DATABASE (or the URL)",
+        f"Correct POSTGRES_DATABASE (or the URL), or make it:\n{make}",
     )
 
 

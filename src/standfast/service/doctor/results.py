@@ -1,10 +1,12 @@
 """What the doctor found: one `Result` a line, and the report over all of them.
 
-Invariant: whatever is not ok says what to do; what could not be looked at never counts as ok.
+Invariant: whatever is not ok says what to do; what could not be looked at never counts as ok. A mend has one step a
+line: words end with a period or a colon, everything else is to be pasted as it stands.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,6 +106,11 @@ def unknown(check: str, subject: str, message: str, mend: str | None = None) -> 
 
 def skipped(check: str, subject: str, message: str) -> Result:
     return Result(check, subject, "skipped", f"not checked: {message}")
+
+
+def command(*words: object) -> str:
+    """A command line for a shell, whatever its words hold."""
+    return shlex.join(map(str, words))
 
 
 def in_order(results: Iterable[Result]) -> tuple[Result, ...]:

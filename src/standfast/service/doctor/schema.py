@@ -73,7 +73,7 @@ def version(session: Session) -> Iterator[Result]:
             "postgres.schema",
             "schema",
             f"{len(missing)} of {known} migrations are still to be made (from {missing[0]}); the service does it",
-            "standfast migrate --dry-run, then: standfast migrate",
+            "Look first with --dry-run, or let the service do it:\nstandfast migrate",
         )
     elif absent := [
         name for (name,) in session.rows(_ABSENT, [[*TABLES, "standfast_nodes", "standfast_writers"]])
@@ -82,7 +82,7 @@ def version(session: Session) -> Iterator[Result]:
             "postgres.schema",
             "schema",
             f"version {newest}, but {', '.join(absent)} is not there (dropped, or not on the search_path)",
-            "standfast migrate; where a table was dropped by mistake, restore it first",
+            "Where it was dropped by mistake, restore it first; then:\nstandfast migrate",
         )
     else:
         yield ok("postgres.schema", "schema", f"version {newest}, as this program needs it")
@@ -130,7 +130,7 @@ def create(session: Session) -> Iterator[Result]:
             "postgres.create",
             "right to create",
             f"{tables} belongs to {foreign[0][1]}; a migration that adds a column needs its owner's rights",
-            f"GRANT {foreign[0][1]} TO {user}; or run 'standfast migrate' as that role",
+            f"Run 'standfast migrate' as that role when there is one, or:\nGRANT {foreign[0][1]} TO {user}",
         )
     else:
         yield ok("postgres.create", "right to create", f"in schema {name}")
@@ -158,6 +158,6 @@ def nodes(session: Session) -> Iterator[Result]:
         "leftovers.nodes",
         "nodes",
         f"{len(gone)} silent for more than {NODE_GONE_DAYS} days: {told}",
-        "Where they will not come back, in psql: "
+        "Where they will not come back:\n"
         f"DELETE FROM standfast_nodes WHERE alive_until < now() - interval '{NODE_GONE_DAYS} days'",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from standfast.errors import StandfastError
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Result, ok, skipped, warning, wrong
+from standfast.service.doctor.results import Result, command, ok, skipped, warning, wrong
 from standfast.service.doctor.sealed import is_busy, key_of, reading
 from standfast.vault.storage import quarantine, schema
 from standfast.vault.storage.cipher import KEY_BYTES, Cipher, Unreadable
@@ -21,7 +21,7 @@ from standfast.vault.storage.damage import UNREADABLE, describe
 _SENTINEL = "standfast"
 _REBUILT = (
     "Start the service: it moves the file aside, carries over what it can read of it and rebuilds the rest from "
-    "PostgreSQL. Copy the directory first: cp -a {directory} {directory}.kept"
+    "PostgreSQL. Copy the directory first:\n"
 )
 _JOURNAL = "select count(*), coalesce(sum(size), 0), min(at) from journal"
 _NOTE = "select note from notes where name = 'sentinel'"
@@ -78,16 +78,17 @@ def _contents(connection: sqlite3.Connection, file: Path) -> Iterator[Result]:
 
 def _damaged(patient: Patient, error: Exception) -> Result:
     directory = patient.vault_dir
+    kept = _REBUILT + command("cp", "-a", directory, f"{directory}.kept")
     if isinstance(error, Unreadable):
         which = patient.settings.vault_key_file or directory / "vault.key"
         return wrong(
             "state.vault",
             "vault",
             f"{which} does not open {directory / 'vault.db'}: it is another key's, or was changed",
-            "Put back the key that it was made with (STANDFAST_VAULT_KEY_FILE, or vault.key from a copy). "
-            "Without it: " + _REBUILT.format(directory=directory),
+            "Put back the key that it was made with (STANDFAST_VAULT_KEY_FILE, or vault.key from a copy).\n"
+            f"Without it: {kept[0].lower()}{kept[1:]}",
         )
-    return wrong("state.vault", "vault", f"damaged: {describe(error)}", _REBUILT.format(directory=directory))
+    return wrong("state.vault", "vault", f"damaged: {describe(error)}", kept)
 
 
 def _check_sentinel(connection: sqlite3.Connection, cipher: Cipher) -> None:
@@ -103,7 +104,7 @@ def _key_mode(file: Path) -> Result:
             "state.vault_key",
             "vault key",
             f"{file} can be read by others (mode {mode:04o})",
-            f"chmod 600 {file}",
+            command("chmod", 600, file),
         )
     return ok("state.vault_key", "vault key", f"{KEY_BYTES} bytes, mode {mode:04o}")
 
