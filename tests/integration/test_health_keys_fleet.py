@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from standfast.errors import ServiceUnavailable
 from standfast.health.document import Health
 from standfast.health.keys import KeyWatch, last_known
+from standfast.health.monitor import Pace
 from standfast.postgres import census_table
 from standfast.postgres.leases import Leases
 from standfast.postgres.options import DatabaseOptions
@@ -20,6 +22,8 @@ from standfast.postgres.pool import Database
 from standfast.service.health_offline import Outside
 from standfast.settings import Settings
 from tests.integration.aged_keys import LOW, ONE, TWO, add, codes, pass_time, run
+from tests.integration.services import Running, running, short_directory
+from tests.support import until
 
 
 @pytest.fixture
@@ -91,6 +95,31 @@ async def test_a_command_without_a_service_shows_what_the_nodes_counted(
     await pass_time(database, 1_000)
     assert "keys_unknown" in {one.code for one in (await seen()).findings}
     assert await run(database, "select count(*) from standfast_census") == [(1,)]
+
+
+async def test_a_service_that_ends_hands_the_duty_over(
+    database: Database, tcp_options: DatabaseOptions, state: Path
+) -> None:
+    """Of two services one raises the alert; when it ends the other does, at its next tick."""
+    await add(database, "session", 4, 40)
+    pace = Pace(delay_s=0.0, interval_s=0.1, keys_interval_s=0.2)
+    with short_directory() as second:
+        async with contextlib.AsyncExitStack() as stack:
+            first = running(state, tcp_options, pace=pace, node_name="one", expired_keys_warning=3)
+            one = await stack.enter_async_context(first)
+            await until(lambda: bool(one.alerts("expired_keys")))
+            other = running(second, tcp_options, pace=pace, node_name="two", expired_keys_warning=3)
+            async with other as two:
+                await until(lambda: two.service.monitoring.health().keys is not None)
+                assert ("expired_keys", "info") in found_by(two)
+                assert not two.alerts("expired_keys")
+                await stack.aclose()
+                await until(lambda: bool(two.alerts("expired_keys")))
+                assert ("expired_keys", "warning") in found_by(two)
+
+
+def found_by(service: Running) -> set[tuple[str, str]]:
+    return {(finding.code, finding.level) for finding in service.service.monitoring.health().findings}
 
 
 async def test_many_nodes_at_once_agree_on_one(database: Database) -> None:
