@@ -110,7 +110,7 @@ async def test_a_service_that_ends_hands_the_duty_over(
             await until(lambda: bool(one.alerts("expired_keys")))
             other = running(second, tcp_options, pace=pace, node_name="two", expired_keys_warning=3)
             async with other as two:
-                await until(lambda: two.service.monitoring.health().keys is not None)
+                await until(lambda: two.service.picture.health().keys is not None)
                 assert ("expired_keys", "info") in found_by(two)
                 assert not two.alerts("expired_keys")
                 await stack.aclose()
@@ -119,7 +119,7 @@ async def test_a_service_that_ends_hands_the_duty_over(
 
 
 def found_by(service: Running) -> set[tuple[str, str]]:
-    return {(finding.code, finding.level) for finding in service.service.monitoring.health().findings}
+    return {(finding.code, finding.level) for finding in service.service.picture.health().findings}
 
 
 async def test_many_nodes_at_once_agree_on_one(database: Database) -> None:
