@@ -67,6 +67,9 @@ def test_it_says_what_since_when_how_bad_whom_and_what_to_do(markup: Markup) -> 
 def test_telegram_gets_the_command_as_code() -> None:
     """A command in quotes becomes code, which a touch copies."""
     assert "<code>standfast config</code>" in whole(note(), "telegram", 4_096)
+    step = "Raise the server's limit: 'ulimit -n 65536', and it's done."
+    shown = whole(note(next_step=step), "telegram", 4_096)
+    assert "the server's limit: <code>ulimit -n 65536</code>, and it's" in shown
 
 
 @pytest.mark.parametrize(
