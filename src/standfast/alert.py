@@ -64,4 +64,6 @@ class LoggedAlerts:
         if alert.quiet:
             return
         level = "error" if alert.level == "critical" else alert.level
-        getattr(_log, level)(alert.message, alert=alert.name, **alert.tags, **alert.facts)
+        fields = {**alert.facts, **alert.tags, "alert": alert.name}
+        fields.pop("event", None)  # what structlog calls the message itself
+        getattr(_log, level)(alert.message, **fields)

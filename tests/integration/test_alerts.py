@@ -72,7 +72,7 @@ async def test_a_restart_in_an_outage_repeats_and_forgets_nothing(
             await second.in_state("outage")
             async with connect(second.service.gateway.path) as client:
                 found = await client.alerts(open_only=True)
-                assert "outage_began" in {alert.name for alert in found if alert.open}
+                assert "outage_began" in {alert.name for alert in found.alerts if alert.open}
             await proxy.listen()
             await until(lambda: told(receiver, "outage_began") == ["raised", "resolved"])
         async with running(state, proxied, channels=channels) as third:

@@ -7,11 +7,12 @@ import os
 import sqlite3
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from standfast.alert import Alert
+from standfast.alert import Alert, LoggedAlerts
 from standfast.alerts import kinds, store
 from standfast.alerts.file import HISTORY_S, AlertFile, history_of
 from standfast.alerts.records import Incident
@@ -105,7 +106,7 @@ async def test_the_history_is_read_while_it_is_written(tmp_path: Path) -> None:
     for number in range(5):
         one.report("session_deaf", lasts=False, company=f"c{number}")
         clock.later(1)
-    found = await one.store.history(clock.wall() - DAY_S, 100, known(one))
+    found, _ = await one.store.history(clock.wall() - DAY_S, 100, known(one))
     assert [incident.company for incident in found] == ["c4", "c3", "c2", "c1", "c0", "old"]
     await one.store.close()
 
@@ -121,7 +122,7 @@ async def test_old_history_is_forgotten(tmp_path: Path) -> None:
     two = await reopened(tmp_path, clock)
     two.report("session_deaf", lasts=False, company="new")
     await until(lambda: not two.store._unwritten and two.store._writing is None)
-    found = await two.store.history(0, 100, known(two))
+    found, _ = await two.store.history(0, 100, known(two))
     assert {incident.company for incident in found} == {None, "new"}
     assert [incident.name for incident in found] == ["session_deaf", "foreign_database"]
     await two.store.close()
@@ -215,3 +216,52 @@ async def test_a_killed_process_repeats_nothing_and_forgets_nothing(tmp_path: Pa
             await until(lambda: len(receiver.taken) == 3)
     assert [note["name"] for note in receiver.taken] == ["outage_began", "session_deaf", "restored"]
     assert [event.data["state"] for event in heard] == ["resolved"]
+
+
+async def test_a_disk_that_fills_up_loses_nothing_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is reported meanwhile is in the file afterwards."""
+    monkeypatch.setattr(store, "RETRY_S", 0.05)
+    one = await reopened(tmp_path, HandClock())
+    file = one.store._file
+    assert file is not None
+    assert file._connection is not None
+    file._connection.execute("pragma max_page_count = 12")
+    for number in range(50):
+        one.report("host_hung", company=f"c{number}", message="x" * 500)
+    await until(lambda: one.store.error is not None)
+    assert "full" in str(one.store.error)
+    assert len(one.heard) == 50
+    file._connection.execute("pragma max_page_count = 1000000")
+    await until(lambda: one.store.error is None and not one.store._unwritten)
+    await one.store.close()
+    assert len(history_of(tmp_path, 0, 100)) == 50
+
+
+async def test_a_disk_that_hangs_holds_up_no_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that does not return keeps neither this nor later alerts from being told."""
+    monkeypatch.setattr(store, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(store, "CLOSE_S", 0.05)
+    hangs = threading.Event()
+    async with Receiver() as receiver:
+        alerting, _ = alerting_of(tmp_path, HttpChannel(receiver.url))
+        async with alerting.open():
+            assert alerting._store._thread is not None
+            hanging = alerting._store._thread.submit(hangs.wait, 10)
+            for number in range(3):
+                alerting.take(Alert(f"trouble_{number}", "error", "so it is"))
+                await until(lambda number=number: len(receiver.taken) == number + 1, 2)  # type: ignore[misc]
+            assert not hanging.done()
+        hangs.set()
+
+
+def test_a_fact_may_be_called_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names that the log uses itself keep no alert from being told."""
+    one = Desk()
+    one.desk._logged = LoggedAlerts()
+    one.report("odd", facts={"event": "x", "alert": "y", "component": "z", "level": "w"})
+    assert one.kinds() == ["raised"]
+    assert "odd is so" in capsys.readouterr().out

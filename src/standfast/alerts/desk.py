@@ -73,7 +73,7 @@ class AlertDesk:
         self._keeping = keeping
         self._telling = telling
         self._heard = heard
-        self._log_to = log_to or LoggedAlerts()
+        self._logged = log_to or LoggedAlerts()
         self._troubles: dict[str, Trouble] = {}
         self._storm = Storm()
         self._counted: set[str] = set()
@@ -100,7 +100,7 @@ class AlertDesk:
         try:
             self._loop.call_soon_threadsafe(self._safely, alert)
         except RuntimeError:  # the loop has ended: there is nobody left to tell
-            self._log_to.take(alert)
+            self._log(alert)
 
     def troubles(self) -> list[Trouble]:
         """Those that go on, the oldest first."""
@@ -152,7 +152,7 @@ class AlertDesk:
         now_b = self._clock.boottime()
         ended = [one for name in alert.ends if (one := self._open(f"{name}|{alert.subject}")) is not None]
         if ended:
-            self._log_to.take(_spoken(alert))
+            self._log(_spoken(alert))
             self._end(alert, ended, now_b)
         elif alert.quiet:
             return
@@ -163,17 +163,23 @@ class AlertDesk:
             else:
                 self._occurs(alert, trouble, now_b)
 
+    def _log(self, alert: Alert) -> None:
+        try:
+            self._logged.take(alert)
+        except Exception:
+            log.exception("an alert could not be logged", alert=alert.name)
+
     def _open(self, fingerprint: str) -> Trouble | None:
         trouble = self._troubles.get(fingerprint)
         return trouble if trouble is not None and trouble.is_open else None
 
     def _goes_on(self, alert: Alert, trouble: Trouble | None, now_b: float) -> None:
         if trouble is None or not trouble.is_open:
-            self._log_to.take(alert)
+            self._log(alert)
             self._begin(alert, trouble, now_b)
             return
         if trouble.level != alert.level:
-            self._log_to.take(alert)
+            self._log(alert)
         trouble.report(alert, self._clock.wall())
         self._counted.add(trouble.fingerprint)
         if trouble.is_worse(alert.level):
@@ -204,7 +210,7 @@ class AlertDesk:
         self._say("escalated" if trouble.is_said else "raised", trouble, now_b)
 
     def _occurs(self, alert: Alert, trouble: Trouble | None, now_b: float) -> None:
-        self._log_to.take(alert)
+        self._log(alert)
         if trouble is None:
             trouble = self._new(alert, now_b)
         elif trouble.is_cooling(now_b):

@@ -72,7 +72,7 @@ class AlertStore:
         self._writing: Future[bool] | None = None
         self._due = False
         self._retry: asyncio.TimerHandle | None = None
-        self._after: list[Callable[[], None]] = []
+        self._after: list[_Once] = []
         self._tidied_b = 0.0
         self.error: str | None = None
 
@@ -118,21 +118,30 @@ class AlertStore:
         if self._file is None or self._loop is None or self.error is not None:
             then()
             return
-        self._after.append(then)
+        # Each has its own patience: behind a write that hangs no other one is begun.
+        self._after.append(_Once(then, self._loop))
         self._schedule()
 
-    async def history(self, since: float, limit: int, known: Iterable[Incident] = ()) -> list[Incident]:
-        """Incidents that were reported after `since`, or go on, the newest first; `known` are told as they are."""
-        # What is written while the file is read may be missing there, and is no longer in memory afterwards.
-        before = dict(self._rows)
-        found = {one.id: one for one in await self._read(since, limit)}
-        for (table, _), row in (before | self._rows).items():
-            if table == "incidents":
-                one = msgspec.json.decode(row.body, type=Incident)
-                found[one.id] = one
-        found |= {one.id: one for one in known}
+    async def history(
+        self, since: float, limit: int, known: Iterable[Incident] = ()
+    ) -> tuple[list[Incident], str | None]:
+        """Incidents that were reported after `since`, or go on, the newest first; `known` are told as they are. Beside
+        them why that is not all, or will not outlive the service."""
+        # Before the file is read: what is written meanwhile may be missing there, and is then no longer in memory.
+        fresh = [
+            msgspec.json.decode(row.body, type=Incident)
+            for (table, _), row in self._rows.items()
+            if table == "incidents"
+        ]
+        error, written = self.error, list[Incident]()
+        try:
+            async with asyncio.timeout(READ_S):
+                written = await self._read(since, limit)
+        except (OSError, TimeoutError, sqlite3.Error) as failure:
+            error = error or f"the history of alerts cannot be read: {str(failure) or type(failure).__name__}"
+        found = {one.id: one for one in (*written, *fresh, *known)}
         wanted = [one for one in found.values() if one.last_at >= since or one.is_open]
-        return sorted(wanted, key=lambda one: one.since, reverse=True)[:limit]
+        return sorted(wanted, key=lambda one: one.since, reverse=True)[:limit], error
 
     async def close(self) -> None:
         """Write what can be written within 2 s, and give the file back."""
@@ -163,7 +172,7 @@ class AlertStore:
             self._change(table, key, None)
 
     def _change(self, table: str, key: str, row: Row | None) -> None:
-        if self._file is None and table == "incidents":
+        if len(self._rows) > UNWRITTEN_MAX and table == "incidents":
             self._bound_incidents()
         if row is None:
             del self._rows[table, key]
@@ -191,26 +200,23 @@ class AlertStore:
         if self._writing is not None or self._loop is None or self._thread is None or self._file is None:
             return
         then, self._after = self._after, []
-        if not self._unwritten:
+        if not self._unwritten and self.error is None:
             _call(then)
             return
         batch = [(table, key, self._rows.get((table, key))) for table, key in self._unwritten]
         self._unwritten.clear()
         loop, file = self._loop, self._file
-        patience = loop.call_later(PATIENCE_S, _call, then)
         self._writing = self._thread.submit(file.write, batch, self._tidy_before())
         self._writing.add_done_callback(
-            lambda future: _in_loop(loop, lambda: self._written(future, batch, then, patience))
+            lambda future: _in_loop(loop, lambda: self._written(future, batch, then))
         )
 
     def _written(
         self,
         future: Future[bool],
         batch: list[tuple[str, str, Row | None]],
-        then: list[Callable[[], None]],
-        patience: asyncio.TimerHandle,
+        then: list[_Once],
     ) -> None:
-        patience.cancel()
         self._writing = None
         error = future.exception()
         if error is not None:
@@ -254,13 +260,7 @@ class AlertStore:
     async def _read(self, since: float, limit: int) -> list[Incident]:
         if self._file is None or self._thread is None:
             return []
-        reading = asyncio.wrap_future(self._thread.submit(self._file.incidents, since, limit))
-        try:
-            async with asyncio.timeout(READ_S):
-                return await reading
-        except (OSError, TimeoutError, sqlite3.Error) as error:
-            log.warning("the history of alerts cannot be read", reason=str(error) or type(error).__name__)
-            return []
+        return await asyncio.wrap_future(self._thread.submit(self._file.incidents, since, limit))
 
     def _take_up(self, kept: Kept, table: str, key: str, row: Row) -> None:
         shift_s = shift_of(row, self._clock)
@@ -298,9 +298,22 @@ def _waiting_key(one: Waiting) -> str:
     return f"{one.channel}|{one.number:012d}"
 
 
-def _call(then: list[Callable[[], None]]) -> None:
-    called, then[:] = list(then), []
-    for one in called:
+class _Once:
+    """Calls `then` once: when it is called, or after `PATIENCE_S`."""
+
+    def __init__(self, then: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._then: Callable[[], None] | None = then
+        self._patience = loop.call_later(PATIENCE_S, self)
+
+    def __call__(self) -> None:
+        self._patience.cancel()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+
+def _call(waiting: list[_Once]) -> None:
+    for one in waiting:
         one()
 
 

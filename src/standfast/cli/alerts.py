@@ -5,6 +5,7 @@ Thin: the service tells; where none runs, its file is read, and that is said.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -63,27 +64,24 @@ def alerts(
         return
     since_s = _since_s(since)
     settings = current_settings()
-    found, by_service = run_async(_found(settings, since_s, open_only=open_))
+    document = run_async(_document(settings, since_s, open_only=open_))
     if json:
-        print_json({"measured_by": "service" if by_service else "file", "alerts": found})
+        print_json(document)
         return
     out = console()
-    if not by_service:
-        out.print(
-            f"No service answers here: this is what it left in {settings.state_dir / 'alerts'}.",
-            style="yellow",
-        )
-    if not found:
-        out.print(
-            "Nothing goes on." if open_ else f"Nothing was told since {_when(time.time() - since_s)}.",
-            style="green",
-        )
-        return
-    width = out.width if out.is_terminal else None
-    for alert in found:
-        for line in alert_lines(alert, width):
-            out.print(line)
-    out.print(_summary(found), style="dim")
+    if document["measured_by"] == "file":
+        place = settings.state_dir / "alerts"
+        out.print(f"No service answers here: this is what it left in {place}.", style="yellow")
+    _print_alerts(
+        document["alerts"],
+        "Nothing goes on." if open_ else f"Nothing was told since {_when(time.time() - since_s)}.",
+    )
+    if document["error"]:
+        out.print(f"This may not be all: {document['error']}", style="red")
+    for channel in document["channels"]:
+        if channel["error"]:
+            out.print(f"{channel['name']}: {channel['waiting']:,} wait; {channel['error']}", style="red")
+            out.print(f"  next: {channel['next_step']}", style="yellow")
 
 
 @app.command("test")
@@ -107,6 +105,18 @@ def try_channels(
     sys.stdout.flush()
     if not all(outcome["ok"] for outcome in outcomes):
         raise typer.Exit(TargetFailed.exit_code)
+
+
+def _print_alerts(found: list[dict[str, Any]], nothing: str) -> None:
+    out = console()
+    if not found:
+        out.print(nothing, style="green")
+        return
+    width = out.width if out.is_terminal else None
+    for alert in found:
+        for line in alert_lines(alert, width):
+            out.print(line)
+    out.print(_summary(found), style="dim")
 
 
 def alert_lines(alert: dict[str, Any], width: int | None) -> Iterator[Text]:
@@ -179,15 +189,15 @@ def _since_s(text: str) -> float:
     return since_s
 
 
-async def _found(settings: Settings, since_s: float, *, open_only: bool) -> tuple[list[dict[str, Any]], bool]:
-    """Alerts, and whether the service told them."""
+async def _document(settings: Settings, since_s: float, *, open_only: bool) -> dict[str, Any]:
+    """What the service tells, or where none answers what is in its file."""
     if service_runs(settings):
-        try:
+        with contextlib.suppress(ServiceUnavailable):
             async with connect(StateDirectory(settings.state_dir).gateway_socket) as client:
-                return msgspec.to_builtins(await client.alerts(since_s, open_only=open_only)), True
-        except ServiceUnavailable:
-            return local_alerts(settings, since_s, open_only=open_only), False
-    return local_alerts(settings, since_s, open_only=open_only), False
+                found = await client.alerts(since_s, open_only=open_only)
+            return {"measured_by": "service", **msgspec.to_builtins(found)}
+    found_here = local_alerts(settings, since_s, open_only=open_only)
+    return {"measured_by": "file", "alerts": found_here, "channels": [], "error": None}
 
 
 async def _tested(settings: Settings, channel: str | None) -> tuple[list[dict[str, Any]], bool]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 from msgspec import Meta
 
 from standfast.alert import Alert
@@ -31,6 +32,7 @@ from standfast.sessions.wire import Connection
 from standfast.settings import Settings
 from standfast.vault.clock import Clock, SystemClock
 
+log = structlog.get_logger(__name__)
 KIND = "alert"
 HISTORY_MAX = 1_000
 CHECK_DELAY_S = 10.0  # their libraries take a moment to load: not while sessions open
@@ -114,23 +116,26 @@ class Alerting:
     ) -> dict[str, Any]:
         """The history of so many seconds, newest first, and what goes on; docs/alerts.md has the form. Of these
         companies only, where any is named."""
-        now = self._clock.wall()
+        now, error = self._clock.wall(), self._store.error
         if open_only:
             incidents = [one.incident for one in reversed(self._desk.troubles())]
         else:
             known = [one.incident for one in self._desk.troubles()]
-            incidents = await self._store.history(now - since_s, HISTORY_MAX, known)
+            incidents, error = await self._store.history(now - since_s, HISTORY_MAX, known)
         chosen = [one for one in incidents if not companies or one.company in companies]
         return {
             "alerts": [incident_wire(one, now) for one in chosen[:limit]],
             "channels": [state_wire(one) for one in self._couriers.states()],
-            "error": self._store.error,
+            "error": error,
         }
 
     async def _check_channels(self) -> None:
         """A channel that cannot work as it is set up shows that before it is needed."""
         await asyncio.sleep(CHECK_DELAY_S)
-        self._couriers.found_unusable(await unusable_channels(self._channels))
+        try:
+            self._couriers.found_unusable(await unusable_channels(self._channels))
+        except Exception:
+            log.exception("the channels of alerts could not be looked at")
 
     async def tested(self, channel: str | None = None) -> list[dict[str, Any]]:
         """What becomes of a test note over each channel, within its deadline. `NotFound` for a name that none has."""

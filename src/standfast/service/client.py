@@ -17,12 +17,12 @@ from standfast.health.document import Health
 from standfast.service.consumer import consume
 from standfast.service.link import Link
 from standfast.service.records import (
+    AlertHistory,
     BegunPairing,
     DeliveryState,
     Downloaded,
     ExportedFolder,
     Group,
-    RaisedAlert,
     Sent,
     Session,
     Status,
@@ -260,12 +260,11 @@ class Client:
 
     async def alerts(
         self, since_s: float = 86_400.0, *, open_only: bool = False, companies: Sequence[str] = ()
-    ) -> list[RaisedAlert]:
+    ) -> AlertHistory:
         """Alerts that were reported in so many seconds (at most 30 days) and all that go on, newest first; of these
         companies only, where some are named."""
         params = {"since_s": since_s, "open_only": open_only, "companies": list(companies), "limit": 1_000}
-        found = await self._document("alerts.list", params)
-        return msgspec.convert(found["alerts"], list[RaisedAlert])
+        return await self._typed(AlertHistory, "alerts.list", params)
 
     async def test_alerts(self, channel: str | None = None) -> list[dict[str, Any]]:
         """Send a test over one channel of alerts, or all, and wait for what becomes of it: docs/alerts.md."""

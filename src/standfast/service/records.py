@@ -233,3 +233,12 @@ class RaisedAlert(msgspec.Struct, kw_only=True):
     company: str | None = None
     subject: str = ""
     next_step: str | None = None
+
+
+class AlertHistory(msgspec.Struct, kw_only=True):
+    """`error`: why this is not all, or will not outlive the service; None where nothing is wrong. `channels` as in
+    docs/alerts.md."""
+
+    alerts: list[RaisedAlert]
+    channels: list[dict[str, Any]] = []
+    error: str | None = None
