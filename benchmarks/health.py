@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import health_overhead, key_census
+from benchmarks import health_overhead, key_census, scraping
 from benchmarks.bench import Bench
 
-PARTS = {"overhead": health_overhead, "keys": key_census}
+PARTS = {"overhead": health_overhead, "keys": key_census, "scraping": scraping}
 
 
 async def measure(bench: Bench) -> dict[str, Any]:
