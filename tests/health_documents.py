@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from standfast.health.document import (
+    AlertCount,
     AlertSection,
     BackupSection,
     ChannelState,
@@ -218,6 +219,10 @@ def _alerts() -> AlertSection:
                 name="fenced", level="critical", message="m", since=NOW - 9, count=1, company="co-0001"
             ),
             OpenAlert(name="slow_queries", level="warning", message="m", since=NOW - 9, count=4),
+        ],
+        counts=[
+            AlertCount(name="fenced", level="critical", count=700),
+            AlertCount(name="slow_queries", level="warning", count=1),
         ],
         channels=[
             ChannelState(name="sentry", waiting=0, delivered=12, delivered_at=NOW - 9),

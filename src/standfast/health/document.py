@@ -350,8 +350,19 @@ class ChannelState(msgspec.Struct, kw_only=True):
     error: str | None = None
 
 
+class AlertCount(msgspec.Struct, kw_only=True):
+    """How many alerts of that name and level are open."""
+
+    name: str
+    level: str
+    count: int
+
+
 class AlertSection(msgspec.Struct, kw_only=True):
+    """`open`: the newest, at most 50. `counts`: of all that are open."""
+
     open: list[OpenAlert]
+    counts: list[AlertCount] = []
     channels: list[ChannelState]
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 
 from standfast import __version__
+from standfast.alerts.records import Trouble
 from standfast.health import pool as pool_health
 from standfast.health import queries as query_health
 from standfast.health import vault as vault_health
 from standfast.health.document import (
+    AlertCount,
     AlertSection,
     ChannelState,
     Finding,
@@ -129,7 +132,7 @@ class HealthPicture:
         return section, vault_health.findings(section, self._thresholds)
 
     def _of_alerts(self, _verbose: bool) -> Measured:
-        states = self._alerts.channels()
+        states, troubles = self._alerts.channels(), self._alerts.troubles()
         channels = [
             ChannelState(
                 name=one.name,
@@ -150,7 +153,7 @@ class HealthPicture:
                 company=one.incident.company,
                 next_step=one.incident.next_step,
             )
-            for one in reversed(self._alerts.troubles()[-ALERTS_SHOWN:])
+            for one in reversed(troubles[-ALERTS_SHOWN:])
         ]
         findings = [
             Finding(
@@ -164,7 +167,7 @@ class HealthPicture:
             for one in states
             if one.error is not None
         ]
-        return AlertSection(open=goes_on, channels=channels), findings
+        return AlertSection(open=goes_on, counts=_counts(troubles), channels=channels), findings
 
     def _service(self) -> ServiceSection:
         return ServiceSection(
@@ -175,3 +178,10 @@ class HealthPicture:
             node=self._node,
             monitoring=self._watches,
         )
+
+
+def _counts(troubles: Iterable[Trouble]) -> list[AlertCount]:
+    counted = Counter((one.incident.name, one.level) for one in troubles)
+    return [
+        AlertCount(name=name, level=level, count=count) for (name, level), count in sorted(counted.items())
+    ]

@@ -138,11 +138,12 @@ def add_machine(out: Families, machine: MachineSection | None) -> None:
 def add_alerts(out: Families, alerts: AlertSection | None) -> None:
     if alerts is None:
         return
-    standing = Counter((one.name, one.level) for one in alerts.open)
-    levels = Counter(dict.fromkeys(LEVELS, 0))
-    levels.update(one.level for one in alerts.open)
+    levels = dict.fromkeys(LEVELS, 0)
+    for one in alerts.counts:
+        levels[one.level] = levels.get(one.level, 0) + one.count
     out.counts("alerts_open", "Alerts whose trouble goes on, by level.", "level", levels)
-    out.gauges("alert_open", "Alerts whose trouble goes on, by name.", ["name", "level"], standing.items())
+    standing = (((one.name, one.level), one.count) for one in alerts.counts)
+    out.gauges("alert_open", "Alerts whose trouble goes on, by name.", ["name", "level"], standing)
     out.gauges(
         "alert_channel_up",
         "Whether the last attempt to deliver through this channel succeeded.",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from standfast.health.document import SessionsSection
 from standfast.health.metrics.families import Families
+from standfast.health.sessions import SessionVerdict
 
 Wire = Mapping[str, Any]
 Figures = dict[str, dict[str, float]]  # name of a figure: company: value
 COMPANIES = 200
 OTHER = "_other"
 STATES = ("connecting", "qr", "pairing", "open", "closed", "replaced", "logged_out", "forbidden")
-VERDICTS = ("ok", "quiet", "down", "stopped", "pairing")
+VERDICTS: tuple[str, ...] = get_args(SessionVerdict)
 COUNTERS = (
     "reconnects",
     "undecryptable",
