@@ -15,11 +15,13 @@ import psycopg
 import pytest
 
 from standfast.errors import DatabaseRejected
+from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.options import DatabaseOptions
-from standfast.service.doctor import addresses, connection, login, refusals
+from standfast.service.doctor import addresses, connection, leftovers, login, refusals
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result
 from standfast.settings.survey import survey_settings
+from standfast.state_dir import StateDirectory
 from tests.cli_support import own_surroundings
 from tests.doctoring import found, outcome, patient
 
@@ -354,6 +356,15 @@ def test_without_a_named_server_the_embedded_one_is_looked_at(tmp_path: Path) ->
     (tmp_path / "state" / "postgres" / "PG_VERSION").write_text("16\n")
     result = found(login.embedded, who)["postgres.embedded"]
     assert (result.outcome, "made by PostgreSQL 16" in result.message) == ("wrong", True)
+
+
+def test_an_embedded_server_without_its_service_is_left_over(postgres_server: EmbeddedServer) -> None:
+    """Its postmaster alone is named, and not the processes below it; beside a service it is no stranger."""
+    who = patient(state_dir=postgres_server.state_dir)
+    (stray,) = leftovers.servers(who)
+    assert (stray.outcome, stray.mend) == ("warning", f"kill -INT {postgres_server.pid}")
+    with StateDirectory(postgres_server.state_dir):
+        assert list(leftovers.servers(who)) == []
 
 
 @pytest.mark.parametrize("broken", ["DATABASE_URL", ".env"])

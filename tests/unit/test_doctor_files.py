@@ -86,6 +86,7 @@ def test_what_belongs_to_another_account_is_wrong(directory: Path) -> None:
     os.chown(directory / "vault", os.geteuid(), -1)
     assert outcome(state.files, who) == "ok"
     os.chown(directory, 4321, 4321)
+    assert found(state.files, who)["state.files"].mend == f"chown -R 4321 {directory}"
     bad = found(state.directory, who)["state.directory"]
     assert bad.outcome == "wrong"
     assert bad.mend is not None
@@ -151,6 +152,17 @@ def test_little_space_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, usage=usage: usage)
         outcomes.append(outcome(disk.space, who))
     assert outcomes == ["ok", "warning", "wrong"]
+
+
+def test_backups_go_where_they_can_be_written_and_to_another_disk(directory: Path, tmp_path: Path) -> None:
+    """The same file system is a warning; without a setting there is nothing to say."""
+    assert list(disk.backups(patient(state_dir=directory))) == []
+    assert outcome(disk.backups, patient(state_dir=directory, backup_root=tmp_path / "backups")) == "warning"
+    assert outcome(disk.backups, patient(state_dir=directory, backup_root=Path("/proc/1/backups"))) == "wrong"
+    if Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev:
+        assert (
+            outcome(disk.backups, patient(state_dir=directory, backup_root=Path("/dev/shm/backups"))) == "ok"
+        )
 
 
 def test_a_service_that_holds_the_directory_and_does_not_answer_is_wrong(directory: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from standfast.cli.diagnosis import lines
 from standfast.errors import DatabaseUnavailable
@@ -136,3 +140,20 @@ def test_quiet_shows_only_what_is_not_ok() -> None:
     text = "\n".join(line.plain for line in lines(shown, width=None, quiet=True))
     assert "fine" not in text
     assert "free some" in text
+
+
+def test_what_lies_in_a_directory_that_is_shut_to_us_is_not_called_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks that look inside are skipped there, and run where it is open, or not there yet."""
+
+    def look(_patient: Patient) -> Iterator[Result]:
+        yield ok("state.files", "files", "seen")
+
+    check = Check("state.files", "files", look, inside=True)
+    who = patient(state_dir=tmp_path / "state")
+    assert run([check], who).results[0].outcome == "ok"
+    (tmp_path / "state").mkdir()
+    assert run([check], who).results[0].outcome == "ok"
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    assert run([check], who).results[0].outcome == "skipped"

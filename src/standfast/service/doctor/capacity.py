@@ -43,7 +43,7 @@ def connections(session: Session) -> Iterator[Result]:
             "Raise max_connections (and the limits of role and database) at the server, or set:\n"
             f"POSTGRES_MAX_CONNECTIONS={max(1, limit - PROBE_CONNECTIONS)}",
         )
-    elif not session.patient.service_runs() and allowed - used + 1 < needed:  # this one goes again
+    elif allowed - used + 1 < needed and not session.patient.service_runs():  # this one goes again
         yield warning(
             "postgres.connections",
             "connections",

@@ -26,7 +26,7 @@ def set_aside(patient: Patient) -> Iterator[Result]:
     """Copies that the vault and the messages' file were moved to, and keys that fit nothing."""
     found = [
         path
-        for directory in (patient.vault_dir, patient.messages_dir)
+        for directory in (patient.vault_dir, patient.messages_dir, patient.settings.state_dir / "alerts")
         for pattern in ("damaged-*", "former-*", "*.unusable")
         for path in _matching(directory, pattern)
     ]
@@ -125,8 +125,8 @@ def servers(patient: Patient) -> Iterator[Result]:
     for process in postmasters:
         yield warning(
             "leftovers.server",
-            "embedded PostgreSQL",
-            f"pid {process.pid} runs in {data_dir} without a service",
+            "stray server",
+            f"embedded PostgreSQL, pid {process.pid} runs in {data_dir} without a service",
             f"kill -INT {process.pid}",
         )
 

@@ -55,6 +55,9 @@ def look(patient: Patient) -> Iterator[Result]:
         yield skipped("postgres.login", "login", "which server is meant is not known")
         return
     if patient.settings.database_is_embedded:
+        if patient.is_shut_out():
+            yield skipped("postgres.login", "login", "this account cannot look into the state directory")
+            return
         options = running_options(patient.settings.state_dir)
         if options is None:
             yield _not_running(patient)
@@ -79,7 +82,7 @@ def look(patient: Patient) -> Iterator[Result]:
 
 def embedded(patient: Patient) -> Iterator[Result]:
     """The embedded server's programs, its data's version, and whether it can be started by this account."""
-    if not server_is_known(patient) or not patient.settings.database_is_embedded:
+    if not server_is_known(patient) or not patient.settings.database_is_embedded or patient.is_shut_out():
         return
     try:
         programs = embedded_binaries()
@@ -139,6 +142,8 @@ def _not_running(patient: Patient) -> Result:
 def _guarded(step: _Step, session: Session) -> Iterator[Result]:
     try:
         yield from step.look(session)
+    except StandfastError as error:
+        yield unknown(step.name, step.subject, error.message, error.next_step)
     except psycopg.Error as error:
         ours = from_driver(error, session.where)
         if isinstance(ours, DatabaseUnavailable) and session.connection.closed:

@@ -46,6 +46,11 @@ class Patient:
     def messages_dir(self) -> Path:
         return self.settings.state_dir / "messages"
 
+    def is_shut_out(self) -> bool:
+        """Whether the state directory is there and this account cannot look into it."""
+        path = self.state.path
+        return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+
     def holder(self) -> Holder | None:
         """Who holds the state directory; None also where there is none yet. Raises `StateDirectoryError`."""
         return self.state.holder() if self.state.path.is_dir() else None

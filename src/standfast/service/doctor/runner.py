@@ -15,7 +15,7 @@ from pathlib import Path
 
 from standfast.errors import StandfastError
 from standfast.service.doctor.patient import Patient
-from standfast.service.doctor.results import Report, Result, in_order, unknown
+from standfast.service.doctor.results import Report, Result, in_order, skipped, unknown
 
 DEADLINE_S = 6.0
 Look = Callable[[Patient], Iterable[Result]]
@@ -24,13 +24,14 @@ Look = Callable[[Patient], Iterable[Result]]
 @dataclass(frozen=True, slots=True)
 class Check:
     """`look` yields its results as it finds them. `name` and `subject` are those of the line that tells that it failed
-    or hangs, `hint` is what that line says to do."""
+    or hangs, `hint` is what to do where it hangs. `inside`: it looks at what lies in the state directory."""
 
     name: str
     subject: str
     look: Look
     hint: str | None = None
     deadline_s: float = DEADLINE_S
+    inside: bool = False
 
 
 def run(checks: Sequence[Check], patient: Patient) -> Report:
@@ -66,29 +67,35 @@ class _Running:
             found.append(replace(late, took_ms=check.deadline_s * 1000))
         return found
 
+    def _look(self) -> Iterable[Result]:
+        check = self.check
+        if check.inside and self._patient.is_shut_out():
+            return [skipped(check.name, check.subject, "this account cannot look into the state directory")]
+        return check.look(self._patient)
+
     def _run(self) -> None:
         began = time.monotonic()
         try:
-            for result in self.check.look(self._patient):
+            for result in self._look():
                 now = time.monotonic()
                 self._found.append(replace(result, took_ms=round((now - began) * 1000, 1)))
                 began = now
         except BaseException as error:  # noqa: BLE001 - a check that fails is a line of the report
-            self._found.append(failed(self.check.name, self.check.subject, error, self.check.hint))
+            self._found.append(failed(self.check.name, self.check.subject, error))
 
 
-def failed(name: str, subject: str, error: BaseException, hint: str | None = None) -> Result:
+def failed(name: str, subject: str, error: BaseException) -> Result:
     """The line of a check that failed. Of an error that is not ours only the kind is told: its text may hold
     anything."""
     if isinstance(error, StandfastError):
         return unknown(name, subject, error.message, error.next_step)
     if isinstance(error, subprocess.TimeoutExpired):
         program = Path(error.cmd[0] if isinstance(error.cmd, list | tuple) else error.cmd).name
-        return unknown(name, subject, f"{program} gave no answer within {error.timeout:g} s", hint or _HINT)
+        return unknown(name, subject, f"{program} gave no answer within {error.timeout:g} s", _HINT)
     reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else type(error).__name__
     if isinstance(error, OSError) and isinstance(error.filename, str):
         reason = f"{error.filename}: {reason}"
-    return unknown(name, subject, reason, hint or _HINT)
+    return unknown(name, subject, reason, _HINT)
 
 
 _HINT = (

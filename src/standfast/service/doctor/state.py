@@ -74,9 +74,13 @@ def files(patient: Patient) -> Iterator[Result]:
     if not state.path.is_dir():
         return
     foreign, open_to_others, ahead = [], [], []
-    now, count = time.time(), 0
+    owner, now, count = (
+        state.path.stat().st_uid,
+        time.time(),
+        0,
+    )  # whether the owner is right says `directory`
     for count, (path, found) in enumerate(_below(state.path, state.postgres_dir), 1):  # noqa: B007 - counts them
-        if found.st_uid != os.geteuid():
+        if found.st_uid != owner:
             foreign.append(path)
         if found.st_mode & _OTHERS and not stat.S_ISSOCK(found.st_mode):
             open_to_others.append(path)
@@ -86,8 +90,8 @@ def files(patient: Patient) -> Iterator[Result]:
         yield wrong(
             "state.files",
             "files",
-            f"{len(foreign)} belong to another account, such as {foreign[0]}",
-            command("chown", "-R", os.geteuid(), state.path),
+            f"{len(foreign)} belong to another account than the directory, such as {foreign[0]}",
+            command("chown", "-R", owner, state.path),
         )
     if open_to_others:
         yield warning(
@@ -104,7 +108,7 @@ def files(patient: Patient) -> Iterator[Result]:
             "Correct the clock (date); times of what happened meanwhile stay as they were written.",
         )
     if not (foreign or open_to_others or ahead):
-        yield ok("state.files", "files", f"{count} looked at: all this account's, closed to others")
+        yield ok("state.files", "files", f"{count} looked at: all its owner's, closed to others")
 
 
 def holder(patient: Patient) -> Iterator[Result]:
