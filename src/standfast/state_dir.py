@@ -56,9 +56,12 @@ class StateDirectory:
         return self.path / "simulator"
 
     def prepare(self) -> None:
-        """Create the directory (0700) or check that it is ours alone to write in, and usable."""
+        """Create the directory (0700, as those above it that are missing), or check that it is ours alone to write in,
+        and usable."""
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for missing in reversed([one for one in self.path.parents if not one.exists()]):
+                missing.mkdir(mode=0o700, exist_ok=True)  # with `parents=True` these would be open to others
+            self.path.mkdir(mode=0o700, exist_ok=True)
             found = self.path.stat()
         except (FileExistsError, NotADirectoryError):
             raise StateDirectoryError(f"{self.path} is not a directory") from None

@@ -50,6 +50,7 @@ def test_it_is_made_private_with_its_parents(tmp_path: Path) -> None:
     directory = StateDirectory(tmp_path / "a" / "state")
     directory.prepare()
     assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(directory.path.parent.stat().st_mode) == 0o700
 
 
 def test_another_process_that_holds_it_is_named(tmp_path: Path) -> None:
