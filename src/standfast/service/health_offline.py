@@ -268,7 +268,7 @@ def _of_vault(found: Glance) -> list[Finding]:
                 code="journal_waiting",
                 section="vault",
                 level="warning",
-                message=f"{found.journal_batches:,} batches are safe in the vault and not yet in PostgreSQL",
+                message=f"{counted(found.journal_batches, "batch", "batches")} safe in the vault that PostgreSQL may lack",
                 recommendation="A running service carries them over by itself: standfast up",
             )
         )

@@ -22,7 +22,8 @@ _STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What PostgreSQL lacks: `journal_batches` of `journal_bytes`, the oldest written at `journal_since`."""
+    """`journal_batches` of `journal_bytes`, the oldest of `journal_since`, are not known to be in PostgreSQL: what
+    was applied is noted in the file a moment later."""
 
     companies: int
     held: int
@@ -57,8 +58,8 @@ def glance(directory: Path, key: bytes | None, timeout_s: float) -> Glance | Non
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Where there is a log, SQLite keeps its index of it in memory; where there is none, the file alone is the whole,
-    and SQLite is told so, for it would make a log to find out."""
+    """Where there is a log, its index must be there too, and is only read. Where there is none, the file alone is the
+    whole, and SQLite is told so, for it would make a log to find out."""
     log = path.with_name(path.name + "-wal")
     how = "mode=ro&readonly_shm=1" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=_BUSY_TIMEOUT_S)
