@@ -244,8 +244,12 @@ def _outages(vault: VaultSection, now: float) -> Iterator[str]:
         yield "none in 24 h"
     if vault.outages:
         last = vault.outages[-1]
-        when = "goes on" if last.ended is None else f"ended {ago(last.ended, now)}"
-        yield f"the last took {duration(last.duration_s)}, {when}"
+        took = duration(last.duration_s)
+        yield (
+            f"one goes on, {took} so far"
+            if last.ended is None
+            else f"the last took {took}, {ago(last.ended, now)}"
+        )
 
 
 def _backups(backups: BackupSection, pen: Pen) -> Iterator[Row]:

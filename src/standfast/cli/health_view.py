@@ -6,6 +6,7 @@ to do stand first, whatever has to be left out below.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,16 +82,25 @@ class HealthView:
         wide = width >= TWO_COLUMNS_FROM
         column = (width - _GAP) // 2 if wide else width
         drawn = sections(self.health, Pen(levels, glyphs, self.now, column - LABEL_WIDTH - 2))
-        blocks = [self._section(one, levels, glyphs, column) for one in drawn]
         if not wide:
-            yield from blocks
+            yield from self._column(drawn, levels, glyphs, column)
             return
-        half = (len(blocks) + 1) // 2
+        half = (len(drawn) + 1) // 2
         table = Table.grid(padding=(0, _GAP, 0, 0))
         table.add_column(width=column)
         table.add_column(width=column)
-        table.add_row(Group(*blocks[:half]), Group(*blocks[half:]))
+        table.add_row(
+            *(Group(*self._column(part, levels, glyphs, column)) for part in (drawn[:half], drawn[half:]))
+        )
         yield table
+
+    def _column(
+        self, drawn: list[Section], levels: Levels, glyphs: Glyphs, width: int
+    ) -> Iterator[RenderableType]:
+        for section, following in itertools.zip_longest(drawn, drawn[1:]):
+            yield self._section(section, levels, glyphs, width)
+            if not self.brief and (section.rows or following is None or following.rows):
+                yield Text()
 
     def _section(self, section: Section, levels: Levels, glyphs: Glyphs, width: int) -> RenderableType:
         level = levels.section(section.name)
@@ -102,7 +112,7 @@ class HealthView:
             return title
         title.append(glyphs.rule * max(0, width - title.cell_len), style="bright_black")
         rows = [row for row in section.rows if row.main or not self.brief]
-        return Group(title, _grid(rows), *([] if self.brief else [Text()]))
+        return Group(title, _grid(rows))
 
 
 def glyphs_of(console: Console) -> Glyphs:

@@ -263,12 +263,13 @@ def _of_service(code: str, level: Any, message: str, step: str) -> Finding:
 def _of_vault(found: Glance) -> list[Finding]:
     findings = []
     if found.journal_batches:
+        waiting = _counted(found.journal_batches, "batch", "batches")
         findings.append(
             Finding(
                 code="journal_waiting",
                 section="vault",
                 level="warning",
-                message=f"{counted(found.journal_batches, "batch", "batches")} safe in the vault that PostgreSQL may lack",
+                message=f"{waiting} safe in the vault that PostgreSQL may lack",
                 recommendation="A running service carries them over by itself: standfast up",
             )
         )
@@ -278,8 +279,12 @@ def _of_vault(found: Glance) -> list[Finding]:
                 code="quarantine_waiting",
                 section="vault",
                 level="warning",
-                message=f"{found.quarantine:,} entries in the quarantine wait for a decision",
+                message=f"{_counted(found.quarantine, 'entry', 'entries')} in the quarantine, to be decided on",
                 recommendation="standfast quarantine list",
             )
         )
     return findings
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
