@@ -105,6 +105,20 @@ async def test_a_server_that_hangs_is_given_up_in_time(name: str, answer: Answer
 
 
 @pytest.mark.parametrize("name", CHANNELS)
+async def test_the_proxy_of_the_environment_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the way out leads through a proxy, it is taken; NO_PROXY leads past it."""
+    async with Outlet() as proxy, Outlet() as outlet:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.host}")
+        monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
+        monkeypatch.setenv("NO_PROXY", "")
+        await channel_to(outlet, name).deliver(note())
+        assert proxy.requests[0].path.startswith(f"http://{outlet.host}/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        await channel_to(outlet, name).deliver(note())
+        assert (len(proxy.requests), len(outlet.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
 async def test_a_server_that_is_not_there_is_named_as_such(name: str) -> None:
     """A refused connection is told as one, and may pass."""
     async with Outlet() as outlet:
@@ -118,7 +132,7 @@ async def test_a_server_that_is_not_there_is_named_as_such(name: str) -> None:
     ("name", "answer", "mend"),
     [
         ("sentry", Answer(403, {"X-Sentry-Error": "bad key"}), "SENTRY_DSN"),
-        ("sentry", Answer(404), "SENTRY_DSN"),
+        ("sentry", Answer(404, body=b'{"detail":"no such project"}'), "SENTRY_DSN"),
         ("telegram", Answer(401, body=b'{"description":"Unauthorized"}'), "TELEGRAM_BOT_TOKEN"),
         ("telegram", Answer(404, body=b'{"description":"Not Found"}'), "TELEGRAM_BOT_TOKEN"),
         ("telegram", Answer(403, body=b'{"description":"Forbidden: bot was blocked by the user"}'), "/start"),

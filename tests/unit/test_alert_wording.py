@@ -64,6 +64,13 @@ def test_it_says_what_since_when_how_bad_whom_and_what_to_do(markup: Markup) -> 
     assert "standfast config" in text
 
 
+def test_whom_it_concerns_may_be_no_company() -> None:
+    """A webhook, or a disk, is named; what only groups alerts is not."""
+    text = whole(note(tags={"component": "webhooks", "webhook": "bot"}), "text", 4_096)
+    assert "Concerns: webhook bot\n" in text
+    assert "Concerns" not in whole(note(), "text", 4_096)
+
+
 def test_telegram_gets_the_command_as_code() -> None:
     """A command in quotes becomes code, which a touch copies."""
     assert "<code>standfast config</code>" in whole(note(), "telegram", 4_096)

@@ -13,6 +13,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,6 +62,10 @@ _SENT = frozenset(
         "sdk",
     }
 )
+
+
+class _Refusal(msgspec.Struct):
+    detail: str | None = None
 
 
 class _Answer(NamedTuple):
@@ -260,7 +265,14 @@ async def _words(answer: httpx.Response) -> str:
         content += chunk
         if len(content) > _ANSWER_BYTES:
             break
-    return str(answer.headers.get("X-Sentry-Error") or content[:_ANSWER_BYTES].decode("utf-8", "replace"))
+    said = answer.headers.get("X-Sentry-Error") or _detail(content)
+    return str(said or content[:_ANSWER_BYTES].decode("utf-8", "replace"))
+
+
+def _detail(content: bytes) -> str | None:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(content, type=_Refusal).detail
+    return None
 
 
 @cache

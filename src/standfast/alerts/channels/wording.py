@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from standfast.alerts.channel import Note
-from standfast.alerts.channels.shown import clean, facts_of, line, shorten
+from standfast.alerts.channels.shown import clean, facts_of, line, shorten, tags_of
 
 Markup = Literal["text", "html", "markdown", "telegram"]
 
@@ -29,13 +29,14 @@ _SYMBOLS = {
 _TITLE_CHARS = 160
 _MESSAGE_CHARS = (2_000, 1_000, 500, 250, 120, 60, 30)  # tried in turn until the whole is short enough
 _FACTS = 8
-_DETAILS_NEEDED = 2
+_DETAILS_NEEDED = 2  # company or what else is concerned, and the node
 _FACT_CHARS = 200
 _NEXT_STEP_CHARS = 500
 _COMMAND = re.compile(r"(?<!\w)'([^'\n]+)'(?!\w)")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
 _DEFAULT_NEXT_STEP = "See 'standfast health' and 'standfast alerts'; docs/alerts.md says what {name} means."
-_SELDOM_TOLD = {"duration_s", "next_step"}  # told in words elsewhere
+_SAID_ELSEWHERE = {"company_id", "component", "operation", "fallback", "section"}
+_TOLD_IN_WORDS = {"duration_s", "next_step"}  # told in words elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,10 @@ def _render(
 def _details(note: Note) -> Iterator[tuple[str, str]]:
     if note.company:
         yield "Company", note.company
+    tags = {name: value for name, value in tags_of(note).items() if name not in _SAID_ELSEWHERE}
+    others = [value if name == "subject" else f"{name} {value}" for name, value in tags.items()]
+    if others:
+        yield "Concerns", shorten(", ".join(others), _FACT_CHARS)
     yield "Node", line(note.node)
     yield _when(note)
     if is_resolved(note) and note.former_level:
@@ -224,7 +229,7 @@ def _when(note: Note) -> tuple[str, str]:
 
 
 def _facts(note: Note) -> Iterator[tuple[str, str]]:
-    said = [(name, value) for name, value in facts_of(note).items() if name not in _SELDOM_TOLD]
+    said = [(name, value) for name, value in facts_of(note).items() if name not in _TOLD_IN_WORDS]
     short = [(name, _fact(value)) for name, value in said if value is not None and value != ""]
     for name, value in short[:_FACTS]:
         label = line(name.replace("_", " "))
