@@ -24,6 +24,7 @@ COOLDOWNS_S: Mapping[str, float] = {
     "webhook_failing": 30 * MINUTE_S,
     "webhook_dead_letters": 30 * MINUTE_S,
     "backup_old": 6 * HOUR_S,
+    "backup_none": 6 * HOUR_S,
     "backup_unreadable": HOUR_S,
     "disk_low": 30 * MINUTE_S,
     "memory_low": 30 * MINUTE_S,

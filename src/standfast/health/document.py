@@ -296,7 +296,8 @@ class SessionsSection(msgspec.Struct, kw_only=True):
 
 
 class BackupSection(msgspec.Struct, kw_only=True):
-    """`state`: none, ok, old or unreadable. Sizes and ages are those of the newest file in `root`."""
+    """`state`: none, ok, old or unreadable. Sizes and ages are those of the newest file in `root`; `named`: BACKUP_ROOT
+    says so."""
 
     state: str
     root: str
@@ -305,6 +306,7 @@ class BackupSection(msgspec.Struct, kw_only=True):
     newest_bytes: int | None = None
     count: int = 0
     proven_at: float | None = None
+    named: bool = False
     error: str | None = None
 
 
@@ -316,7 +318,9 @@ class Disk(msgspec.Struct, kw_only=True):
 
 
 class MachineSection(msgspec.Struct, kw_only=True):
-    """`cpu_share`: of one core, over the last minute. `fds_limit`: what this process may have open."""
+    """`cpu_share`: of one core, over the last minute. `fds_limit`: what this process may have open. Available memory is
+    that of the control group where it leaves less. `event_loop_delay_ms`: the 95th percentile of the last minute.
+    `clock_jump_s`: by how much the wall clock was set within the last ten minutes."""
 
     disks: list[Disk]
     rss_bytes: int
@@ -326,6 +330,8 @@ class MachineSection(msgspec.Struct, kw_only=True):
     fds: int
     fds_limit: int
     event_loop_delay_ms: float | None = None
+    largest_host_bytes: int = 0
+    clock_jump_s: float | None = None
 
 
 class OpenAlert(msgspec.Struct, kw_only=True):

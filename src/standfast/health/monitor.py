@@ -34,6 +34,7 @@ CLEAR_S: Mapping[str, float] = {
     "clock_offset": 60.0,
     "clock_jumped": 0.0,
     "backup_old": 0.0,
+    "backup_none": 0.0,
     "backup_unreadable": 60.0,
 }
 """The codes of findings that become alerts, each with that time. All others are shown only: what they tell of is

@@ -14,7 +14,9 @@ import structlog
 
 from standfast import __version__
 from standfast.errors import StandfastError
-from standfast.postgres.pool import Database, Statement
+from standfast.health.database import DatabaseWatch
+from standfast.health.document import DatabaseSection
+from standfast.postgres.pool import Database
 from standfast.service.simulator import Simulator
 from standfast.sessions.gateway import Gateway
 from standfast.sessions.hosts import Hosts
@@ -25,9 +27,6 @@ from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 INTERVAL_S = 2.0
-_VERSION = Statement(
-    "server.version", "select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)"
-)
 
 
 class Board:
@@ -36,8 +35,8 @@ class Board:
     def __init__(
         self,
         state_dir: str,
-        embedded: bool,
         database: Database,
+        watch: DatabaseWatch,
         vault: Vault,
         gateway: Gateway,
         hosts: Hosts,
@@ -46,14 +45,13 @@ class Board:
     ) -> None:
         self._began = time.monotonic()
         self._state_dir = state_dir
-        self._embedded = embedded
         self._database = database
+        self._watch = watch
         self._vault = vault
         self._gateway = gateway
         self._hosts = hosts
         self._pool = pool
         self._simulator = simulator
-        self._server_version: str | None = None
         self._seen: dict[str, Any] = {"state": "unknown"}
         self._vault_seen: dict[str, Any] = {"companies": []}
 
@@ -70,22 +68,16 @@ class Board:
 
     async def _look_at_database(self) -> None:
         try:
-            latency_s = await self._database.ping()
-            if self._server_version is None:
-                self._server_version = (await self._database.fetch(_VERSION))[0][0]
+            await self._watch.look()
         except StandfastError as error:
             self._seen = _unavailable(error)
             return
         self._seen = {
             "state": "online",
-            "latency_ms": round(latency_s * 1000, 2),
-            "server": self._server(),
+            "latency_ms": self._watch.latency_ms,
+            "server": self._watch.server,
             "connections": self._database.statistics().size,
         }
-
-    def _server(self) -> str:
-        kind = "embedded" if self._embedded else "external"
-        return f"{self._server_version or 'PostgreSQL'} ({kind})"
 
     def database(self) -> dict[str, Any]:
         """What is known of PostgreSQL now: the outage clock knows of its end before the next look does."""
@@ -93,6 +85,11 @@ class Board:
         if outage.state is State.OUTAGE and outage.cause is not None:
             return _unavailable(outage.cause)
         return self._seen
+
+    def database_section(self) -> DatabaseSection:
+        """The same for the health document."""
+        outage = self._vault.outage
+        return self._watch.section(outage.cause if outage.state is State.OUTAGE else None)
 
     def vault(self) -> dict[str, Any]:
         """A file that is just being rebuilt cannot be counted; whoever looks must see that, and not fail."""

@@ -21,6 +21,7 @@ from standfast.alerts.channel import Channel
 from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse
+from standfast.health.database import DatabaseWatch
 from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Pace
 from standfast.health.outage_history import OutageHistory
@@ -249,10 +250,11 @@ class Service:
             options.watch, deaf_after_s=settings.deaf_after_s, host_memory_mb=settings.host_memory_mb
         )
         self.watch = HostWatch(self.hosts, self.pool, self.alerts, limits)
+        database_watch = DatabaseWatch(self.database, embedded=self.settings.database_is_embedded)
         self._board = Board(
             str(self.state.path),
-            self.settings.database_is_embedded,
             self.database,
+            database_watch,
             self.vault,
             self.gateway,
             self.hosts,

@@ -1,0 +1,183 @@
+"""Which backups lie in the directory of backups, and how old the newest is.
+
+Invariant: nobody waits for a directory that hangs: it is looked at in a thread of its own, one at a time, and what is
+not known within two seconds counts as unreadable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from standfast.health.document import BackupSection, Disk, Finding, FindingLevel
+from standfast.health.machine import disk
+from standfast.health.thresholds import Thresholds
+from standfast.health.words import size, span
+
+TIMEOUT_S = 2.0
+LOOK_INTERVAL_S = 60.0
+DEPTH = 2
+FILES = 20_000
+_UNFINISHED = (".new", ".part", ".partial", ".tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    count: int
+    newest_at: float | None
+    newest_bytes: int | None
+    disk: Disk | None
+
+
+class BackupWatch:
+    """`look` is to be called every ten seconds or so; it does so once a minute. `named`: an operator has said where
+    backups lie, and so expects some there."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        named: bool,
+        timeout_s: float = TIMEOUT_S,
+        wall: Callable[[], float] = time.time,
+        scan: Callable[[Path], _Found] | None = None,
+    ) -> None:
+        self._root = root
+        self._named = named
+        self._timeout_s = timeout_s
+        self._wall = wall
+        self._scan = scan or scanned
+        self._looking: asyncio.Future[_Found | Exception] | None = None
+        self._looked_at: float | None = None
+        self._found: _Found | None = None
+        self._error: str | None = None
+
+    async def look(self) -> None:
+        """Takes two seconds at most."""
+        now_s = time.monotonic()
+        if self._looked_at is not None and now_s - self._looked_at < LOOK_INTERVAL_S:
+            return
+        self._looked_at = now_s
+        if self._looking is None or self._looking.done():
+            self._looking = _in_thread(lambda: self._scan(self._root))
+        await asyncio.wait({self._looking}, timeout=self._timeout_s)
+        if not self._looking.done():
+            self._error = f"{self._root} did not answer within {self._timeout_s:g} s"
+            return
+        outcome = self._looking.result()
+        if isinstance(outcome, FileNotFoundError) and not self._named:
+            outcome = _Found(0, None, None, None)
+        if isinstance(outcome, Exception):
+            self._error = _words(outcome, self._root)
+        else:
+            self._error, self._found = None, outcome
+
+    @property
+    def disk(self) -> Disk | None:
+        """The disk on which backups lie; None where it is not known."""
+        return self._found.disk if self._found is not None and self._error is None else None
+
+    def section(self, thresholds: Thresholds) -> BackupSection | None:
+        """None before the first look."""
+        found, root = self._found, str(self._root)
+        if found is None and self._error is None:
+            return None
+        if self._error is not None or found is None:
+            return BackupSection(state="unreadable", root=root, named=self._named, error=self._error)
+        if found.newest_at is None:
+            return BackupSection(state="none", root=root, named=self._named)
+        age_s = max(0.0, self._wall() - found.newest_at)
+        return BackupSection(
+            state="old" if age_s > thresholds.backup_max_age_s else "ok",
+            root=root,
+            named=self._named,
+            newest_at=round(found.newest_at, 3),
+            newest_age_s=round(age_s, 1),
+            newest_bytes=found.newest_bytes,
+            count=found.count,
+        )
+
+
+def scanned(root: Path) -> _Found:
+    """Raises `OSError`."""
+    count, newest_at, newest_bytes = 0, None, None
+    for modified_at, size_bytes in _files(root):
+        count += 1
+        if newest_at is None or modified_at > newest_at:
+            newest_at, newest_bytes = modified_at, size_bytes
+    with contextlib.suppress(OSError):
+        return _Found(count, newest_at, newest_bytes, disk("backups", root))
+    return _Found(count, newest_at, newest_bytes, None)
+
+
+def _files(root: Path) -> Iterator[tuple[float, int]]:
+    """Time and size of what may be a backup: whole, regular, not empty, not hidden."""
+    left, pending = FILES, [(root, 0)]
+    while pending:
+        directory, depth = pending.pop()
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                left -= 1
+                if left < 0:
+                    return
+                if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode) and depth < DEPTH:
+                    pending.append((Path(entry.path), depth + 1))
+                elif stat.S_ISREG(found.st_mode) and found.st_size > 0:
+                    yield found.st_mtime, found.st_size
+
+
+def _in_thread(work: Callable[[], _Found]) -> asyncio.Future[_Found | Exception]:
+    """A thread that may hang for ever: it must keep neither other threads' work nor the end of the process waiting."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Found | Exception] = loop.create_future()
+
+    def run() -> None:
+        outcome: _Found | Exception
+        try:
+            outcome = work()
+        except Exception as error:  # noqa: BLE001 - it is told to who waits
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(future.set_result, outcome)
+
+    threading.Thread(target=run, name="backups", daemon=True).start()
+    return future
+
+
+def _words(error: Exception, root: Path) -> str:
+    reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+    return f"{root} cannot be read: {reason}"
+
+
+def findings(section: BackupSection, thresholds: Thresholds) -> list[Finding]:
+    if section.state == "unreadable":
+        message = f"backups cannot be looked at: {section.error}"
+        return [_found("backup_unreadable", "warning", message, f"Look at it: ls -ld {section.root}")]
+    if section.state == "none":
+        level: FindingLevel = "warning" if section.named else "info"
+        step = "Set BACKUP_ROOT to where your backups lie, and see that some are made."
+        if section.named:
+            step = "See why none is made; BACKUP_ROOT says that they lie there."
+        return [_found("backup_none", level, f"no backup was found in {section.root}", step)]
+    if section.state == "old":
+        age, limit = span(section.newest_age_s or 0), span(thresholds.backup_max_age_s)
+        message = (
+            f"the newest backup is {age} old ({size(section.newest_bytes or 0)}); expected: {limit} at most"
+        )
+        step = f"Make one now, and see why it has stopped: ls -lt {section.root}"
+        return [_found("backup_old", "warning", message, step)]
+    return []
+
+
+def _found(code: str, level: FindingLevel, message: str, step: str) -> Finding:
+    return Finding(code=code, section="backups", level=level, message=message, recommendation=step)

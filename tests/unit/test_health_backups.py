@@ -1,0 +1,95 @@
+"""What health says of backups."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from standfast.health.backups import BackupWatch, findings, scanned
+from standfast.health.thresholds import Thresholds
+
+LIMITS = Thresholds(backup_max_age_s=3600.0)
+
+
+def _written(path: Path, age_s: float, content: bytes = b"x" * 10) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
+
+
+async def _told(watch: BackupWatch) -> tuple[str, list[tuple[str, str]]]:
+    await watch.look()
+    section = watch.section(LIMITS)
+    assert section is not None
+    return section.state, [(one.code, one.level) for one in findings(section, LIMITS)]
+
+
+async def test_the_newest_whole_file_counts(tmp_path: Path) -> None:
+    """Neither an empty one, nor one that is being written, nor a hidden one; also in directories below."""
+    _written(tmp_path / "old.dump", 9000)
+    _written(tmp_path / "2026" / "july" / "new.dump", 60, b"x" * 99)
+    _written(tmp_path / "empty.dump", 1, b"")
+    _written(tmp_path / "running.dump.partial", 1)
+    _written(tmp_path / ".hidden", 1)
+    watch = BackupWatch(tmp_path, named=True)
+    assert watch.section(LIMITS) is None
+    assert await _told(watch) == ("ok", [])
+    section = watch.section(LIMITS)
+    assert section is not None
+    assert (section.count, section.newest_bytes) == (2, 99)
+    assert section.newest_age_s == pytest.approx(60, abs=5)
+    assert watch.disk is not None
+
+
+async def test_an_old_backup_is_told_with_its_age(tmp_path: Path) -> None:
+    """Beyond STANDFAST_BACKUP_MAX_AGE_H; it ages between two looks at the directory too."""
+    _written(tmp_path / "old.dump", 3590)
+    now = time.time()
+    watch = BackupWatch(tmp_path, named=True, wall=lambda: now)
+    assert await _told(watch) == ("ok", [])
+    now += 20
+    assert await _told(watch) == ("old", [("backup_old", "warning")])
+
+
+@pytest.mark.parametrize(
+    ("named", "is_there", "expected"),
+    [
+        (False, False, ("none", [("backup_none", "info")])),
+        (False, True, ("none", [("backup_none", "info")])),
+        (True, True, ("none", [("backup_none", "warning")])),
+        (True, False, ("unreadable", [("backup_unreadable", "warning")])),
+    ],
+)
+async def test_no_backup_is_a_trouble_where_some_are_expected(
+    tmp_path: Path, named: bool, is_there: bool, expected: object
+) -> None:
+    """A directory that an operator named and that is gone is not an empty one."""
+    root = tmp_path / "backups"
+    if is_there:
+        root.mkdir()
+    assert await _told(BackupWatch(root, named=named)) == expected
+
+
+async def test_a_directory_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It is unreadable after its time, no second thread is begun for it, and it is read again once it answers."""
+    _written(tmp_path / "a.dump", 1)
+    answers, began = threading.Event(), 0
+
+    def hangs(root: Path):  # type: ignore[no-untyped-def]
+        nonlocal began
+        began += 1
+        answers.wait(5)
+        return scanned(root)
+
+    watch = BackupWatch(tmp_path, named=True, timeout_s=0.05, scan=hangs)
+    for _ in range(2):
+        watch._looked_at = None
+        assert await _told(watch) == ("unreadable", [("backup_unreadable", "warning")])
+    assert began == 1
+    answers.set()
+    watch._looked_at, watch._timeout_s = None, 5.0
+    assert await _told(watch) == ("ok", [])
