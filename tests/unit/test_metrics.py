@@ -58,34 +58,39 @@ async def test_every_section_is_shown() -> None:
     """One figure of each, in base units; what is known of single companies stands under their label."""
     values = await scraped(full_health(), session_wires(5))
     for name, labels, value in (
-        ("standfast_build_info", {"node": "first", "python": "3.13.1", "version": "0.1.0"}, 1),
-        ("standfast_health_verdict", {"verdict": "warning"}, 1),
+        ("standfast_build_info", {"node": "alpha", "python": "3.11.7", "version": "0.1.0"}, 1),
+        ("standfast_health_verdict", {"verdict": "critical"}, 1),
         ("standfast_health_verdict", {"verdict": "healthy"}, 0),
         ("standfast_health_findings", {"code": "session_down", "level": "warning", "section": "sessions"}, 2),
-        ("standfast_database_latency_seconds", {}, 0.00125),
-        ("standfast_pool_connections", {"state": "idle"}, 3),
-        ("standfast_query_recent_seconds", {"percentile": "99"}, 0.05),
+        ("standfast_database_up", {}, 0),
+        ("standfast_database_latency_seconds", {}, 0.00042),
+        ("standfast_pool_connections", {"state": "active"}, 10),
+        ("standfast_server_max_connections", {}, 97),
+        ("standfast_query_recent_seconds", {"percentile": "99"}, 0.048),
         ("standfast_query_duration_seconds_bucket", {"le": "0.005", "statement": "journal.push"}, 1),
         ("standfast_query_duration_seconds_bucket", {"le": "10.0", "statement": "auth.load"}, 0),
         ("standfast_query_duration_seconds_count", {"statement": "auth.load"}, 1),
         ("standfast_statement_failures_total", {"statement": "journal.push"}, 1),
-        ("standfast_keys", {"type": "session"}, 1_500),
-        ("standfast_company_keys_expired", {"company": "co-0000"}, 60),
-        ("standfast_vault_state", {"state": "online"}, 1),
-        ("standfast_vault_leases", {"lease": "unclaimed"}, 1),
+        ("standfast_keys", {"type": "session"}, 120_000),
+        ("standfast_company_keys_expired", {"company": "acme"}, 12),
+        ("standfast_vault_state", {"state": "outage"}, 1),
+        ("standfast_vault_state", {"state": "online"}, 0),
+        ("standfast_vault_outage_seconds", {}, 200),
+        ("standfast_vault_leases", {"lease": "fenced"}, 0),
         ("standfast_sessions", {"state": "open"}, 3),
         ("standfast_session_open", {"company": "co-0003"}, 0),
         ("standfast_session_wanted", {"company": "co-0003"}, 1),
         ("standfast_session_messages_total", {"company": "co-0001", "direction": "received"}, 20),
         ("standfast_session_retry_receipts_total", {"company": "co-0001", "direction": "sent"}, 3),
+        ("standfast_session_ping_seconds", {"company": "co-0001"}, 0.08),
         ("standfast_backup_state", {"state": "ok"}, 1),
-        ("standfast_backup_proven_age_seconds", {}, 60),
-        ("standfast_disk_free_bytes", {"what": "state"}, 10**10),
+        ("standfast_backup_proven_age_seconds", {}, 8_997),
+        ("standfast_disk_free_bytes", {"what": "state"}, 120 * 10**9),
         ("standfast_alerts_open", {"level": "critical"}, 700),
         ("standfast_alert_open", {"level": "warning", "name": "slow_queries"}, 1),
-        ("standfast_alert_channel_up", {"channel": "telegram"}, 0),
+        ("standfast_alert_channel_up", {"channel": "sentry"}, 0),
     ):
-        assert values[name, tuple(sorted(labels.items()))] == value, name
+        assert values[name, tuple(sorted(labels.items()))] == pytest.approx(value), name
     assert values["process_resident_memory_bytes", ()] > 0
 
 
