@@ -82,7 +82,7 @@ async def test_moments_are_bounded_over_a_reboot(
     first.seconds(100)
     first.end("pool_usage_high")
     first.report("outage_began", message="again")
-    first.desk._keep_counts(0)
+    first.desk.keep_counts()
     await first.store.close()
     after = HandClock(boot=5, wall=clock.wall() + wall_s, boot_id="two")
     second = await reopened(tmp_path, after)

@@ -63,7 +63,7 @@ def test_without_a_service_its_file_is_read(cli: CommandLine, tmp_path: Path) ->
     shown = cli("alerts")
     assert shown.code == 0
     assert "No service answers here" in shown.out
-    assert "acme  session_deaf  acme was deaf" in shown.out
+    assert "3 times  acme  session_deaf  acme was deaf" in shown.out
     assert "outage_began  it is away  Do: Look." in shown.out
     assert "1 of 2 goes on." in shown.out
     only = cli("alerts", "--open", "--json").document

@@ -129,7 +129,13 @@ class AlertDesk:
         for trouble in list(self._troubles.values()):
             self._tick_one(trouble, now_b)
         if now_b >= self._counts_due_b:
-            self._keep_counts(now_b)
+            self._counts_due_b = now_b + KEEP_EVERY_S
+            self.keep_counts()
+
+    def keep_counts(self) -> None:
+        """Have what was only counted written down."""
+        for fingerprint in list(self._counted):
+            self._keep(self._troubles[fingerprint])
 
     def _tick_one(self, trouble: Trouble, now_b: float) -> None:
         if not trouble.is_open:
@@ -302,11 +308,6 @@ class AlertDesk:
         self._counted.discard(trouble.fingerprint)
         self._keeping.keep_trouble(trouble)
         self._keeping.keep_incident(trouble.incident)
-
-    def _keep_counts(self, now_b: float) -> None:
-        self._counts_due_b = now_b + KEEP_EVERY_S
-        for fingerprint in list(self._counted):
-            self._keep(self._troubles[fingerprint])
 
     def _forget(self, trouble: Trouble) -> None:
         self._counted.discard(trouble.fingerprint)

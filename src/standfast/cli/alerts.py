@@ -138,7 +138,7 @@ def alert_lines(alert: dict[str, Any], width: int | None) -> Iterator[Text]:
         return
     yield head
     yield from _indented(Text(alert["message"]), width)
-    if alert["open"] and alert["next_step"]:
+    if alert["next_step"] and (alert["open"] or not alert["lasts"]):
         yield from _indented(Text(f"Do: {alert['next_step']}", style="yellow"), width)
 
 

@@ -93,6 +93,7 @@ class Alerting:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            self._desk.keep_counts()
             await self._couriers.stop()
             await self._store.close()
 
