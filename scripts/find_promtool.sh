@@ -13,8 +13,8 @@ done
 if [ "${1:-}" = --fetch ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p "$cache" && cd "$cache" || exit 1
     {
-        timeout 120 apt-get -qq download prometheus ||
-            { timeout 120 apt-get -qq update && timeout 120 apt-get -qq download prometheus; }
+        timeout 60 apt-get -qq download prometheus ||
+            { timeout 60 apt-get -qq update && timeout 60 apt-get -qq download prometheus; }
         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool.part &&
             chmod 755 promtool.part && ./promtool.part --version && mv promtool.part promtool
         rm -f prometheus_*.deb promtool.part
