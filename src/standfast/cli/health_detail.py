@@ -61,10 +61,12 @@ def _pool(pool: PoolSection) -> Iterator[RenderableType]:
         for one in reversed(pool.recent[-_SHOWN:])
     ]
     yield from _table("Pool snapshots", ("at", ">usage", ">active", ">idle", ">waiting", ">size"), rows)
+    holders = [(one.name, seconds(one.held_s)) for one in pool.holders[:_SHOWN]]
+    yield from _table("Connections in use", ("by", ">for"), holders)
 
 
 def _queries(queries: QuerySection) -> Iterator[RenderableType]:
-    columns = ("at", ">took", ">rows", ">retries", "statement", "outcome")
+    columns = ("at", ">took", ">waited", ">rows", ">retries", "statement", "outcome")
     yield from _table("Slow statements", columns, _records(queries.slow))
     yield from _table("Failed statements", columns, _records(queries.failed))
     rows = [
@@ -85,6 +87,7 @@ def _records(records: Sequence[QueryRecord]) -> list[tuple[str, ...]]:
         (
             _clock(one.at),
             milliseconds(one.duration_ms),
+            milliseconds(one.waited_ms),
             f"{one.rows:,}",
             str(one.retries),
             one.name,

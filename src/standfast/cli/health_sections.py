@@ -112,6 +112,9 @@ def _pool(pool: PoolSection, pen: Pen) -> Iterator[Row]:
         average = f"average {percent(pool.average_usage)}"
         peak = f"peak {percent(pool.peak_usage)} ({pool.peak_active} active, {pool.peak_waiting} waiting)"
         yield Row("last hour", pen.joined(average, peak))
+    if pool.server is not None:
+        told = f"{pool.server.used} of {pool.server.limit} connections in use, by all its clients"
+        yield Row("server", pen.mark(told, "server_connections_high"))
     if pool.timeouts:
         yield Row("timeouts", Text(f"{pool.timeouts:,} since the start got no connection in time"))
 

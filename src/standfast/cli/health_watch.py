@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text
 
 from standfast.cli.health_figures import STYLES
@@ -139,25 +140,24 @@ class Screen:
                 str(self._error) if self._error else "Looking …", style="red" if self._error else "dim"
             )
         else:
-            yield from self._drawn(console, options)
+            yield from self._drawn(console, options, self._picture)
 
-    def _drawn(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        assert self._picture is not None
-        health, age_s = self._picture.health, time.monotonic() - self._picture.taken
-        note = self._note(age_s)
-        view = HealthView(health, time.time(), verbose=self._verbose, note=note)
-        height = console.height
-        lines = console.render_lines(view, options, pad=False)
-        if len(lines) > height and not self._verbose:
-            brief = HealthView(health, time.time(), brief=True, note=note)
-            lines = console.render_lines(brief, options, pad=False)
-        if len(lines) > height:
-            lines = lines[: height - 1]
-            lines.append(list(Text("… enlarge the window for the rest", style="dim").render(console)))
+    def _drawn(self, console: Console, options: ConsoleOptions, picture: _Picture) -> RenderResult:
+        """As much as the window has room for: whole, or each section's main rows, and of those the first lines."""
+        note = self._note(time.monotonic() - picture.taken)
+        lines: list[list[Segment]] = []
+        for brief in (False, True):
+            view = HealthView(picture.health, time.time(), verbose=self._verbose, brief=brief, note=note)
+            lines = console.render_lines(view, options, pad=False)
+            if len(lines) <= console.height:
+                break
+        if len(lines) > console.height:
+            more = Text("enlarge the window for the rest", style="dim", no_wrap=True, overflow="crop")
+            lines = [*lines[: console.height - 1], *console.render_lines(more, options, pad=False)]
         for number, line in enumerate(lines):
+            if number:
+                yield Segment.line()
             yield from line
-            if number < len(lines) - 1:
-                yield from Text("\n").render(console)
 
     def _note(self, age_s: float) -> Text:
         note = Text(no_wrap=True, overflow="crop")
