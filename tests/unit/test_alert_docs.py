@@ -18,18 +18,22 @@ DOCS = (ROOT / "docs" / "alerts.md").read_text()
 _RAISERS = {"Alert", "_alert"}
 
 
-def raised() -> Iterator[tuple[str, str]]:
-    """Every name that the sources raise an alert under, with its level as it is written there."""
+def raisings() -> Iterator[tuple[str, str, str]]:
+    """Every name that the sources raise an alert under, with its level and its function as they are written there."""
     for path in (ROOT / "src" / "standfast").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _RAISERS
-            ):
-                continue
-            named = [i for i, given in enumerate(node.args) if isinstance(given, ast.Constant)]
-            name = ast.literal_eval(node.args[named[0]]) if named else ""
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for name, level in raised_in(function):
+                    yield name, level, ast.unparse(function)
+
+
+def raised_in(function: ast.AST) -> Iterator[tuple[str, str]]:
+    for call in ast.walk(function):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _RAISERS:
+            constant = [i for i, given in enumerate(call.args) if isinstance(given, ast.Constant)]
+            name = ast.literal_eval(call.args[constant[0]]) if constant else ""
             if re.fullmatch(r"[a-z_]+", name) and name not in LEVELS:
-                yield name, ast.unparse(node.args[named[0] + 1]).strip("'")
+                yield name, ast.unparse(call.args[constant[0] + 1]).strip("'")
 
 
 def rows() -> dict[str, list[str]]:
@@ -43,7 +47,7 @@ def rows() -> dict[str, list[str]]:
 
 def test_every_alert_is_explained() -> None:
     """Whoever is told of trouble finds its name in the docs, with its level, its meaning and its mend."""
-    names = {name: level for name, level in raised() if level != "info"}
+    names = {name: level for name, level, _ in raisings() if level != "info"}
     assert len(names) > 25
     assert sorted((set(names) | set(CLEAR_S)) - set(rows())) == []
     wrong = [
@@ -52,6 +56,12 @@ def test_every_alert_is_explained() -> None:
         if level in ("warning", "error", "critical") and level not in rows()[name][0]
     ]
     assert wrong == []
+
+
+def test_every_alert_says_what_to_do() -> None:
+    """Nobody is woken without being told the next step."""
+    silent = [name for name, level, text in raisings() if level != "info" and "next_step" not in text]
+    assert silent == []
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -71,6 +71,21 @@ def test_whom_it_concerns_may_be_no_company() -> None:
     assert "Concerns" not in whole(note(), "text", 4_096)
 
 
+def test_figures_have_their_units() -> None:
+    """A fact's unit, which its name has, stands behind its figure."""
+    facts = {
+        "age_s": 301.4,
+        "limit_s": 1.5,
+        "longest_ms": 1200,
+        "free_bytes": 3_000_000,
+        "batches": 3,
+        "late": True,
+    }
+    text = whole(note(facts=facts), "text", 4_096)
+    said = "Age: 5 min 1 s\nLimit: 1.5 s\nLongest: 1,200 ms\nFree: 3,000,000 bytes\nBatches: 3\nLate: yes\n"
+    assert said in text
+
+
 def test_telegram_gets_the_command_as_code() -> None:
     """A command in quotes becomes code, which a touch copies."""
     assert "<code>standfast config</code>" in whole(note(), "telegram", 4_096)

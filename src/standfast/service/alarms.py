@@ -87,5 +87,8 @@ def taken_over(company: str, holder: str) -> Alert:
         "warning",
         f"{company} is started here: the node {holder}, which had it, has been silent for longer than its lease",
         {**_TAGS, "company_id": company},
-        {"former_holder": holder},
+        {
+            "former_holder": holder,
+            "next_step": f"See whether {holder} lives: if it does, it was cut off from PostgreSQL, or stood still.",
+        },
     )

@@ -108,7 +108,11 @@ def forbidden(session: Session) -> Alert:
 
 def deaf(session: Session, why: str) -> Alert:
     return _alert(
-        session, "session_deaf", "warning", f"{session.company} was deaf and is connected anew: {why}"
+        session,
+        "session_deaf",
+        "warning",
+        f"{session.company} was deaf and is connected anew: {why}",
+        next_step="Nothing, unless it comes often: then look at this machine's network and at 'standfast status'.",
     )
 
 

@@ -26,6 +26,10 @@ from standfast.sessions.session import Session, State, Traffic
 log = structlog.get_logger(__name__)
 STATS_TIMEOUT_S = 5.0
 _TAGS = {"component": "sessions"}
+_STEP = (
+    "Nothing, unless it comes often: then fewer sessions for each host (STANDFAST_SESSIONS_PER_HOST), or more memory "
+    "(STANDFAST_HOST_MEMORY_MB); 'standfast status' shows the hosts."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ class HostWatch:
             message = (
                 f"a Node host answered nothing for {silent_s:.0f} s and is killed; another takes its place"
             )
-            self._alerts.take(Alert("host_hung", "error", message, _TAGS, {"pid": member.engine.pid}))
+            facts = {"pid": member.engine.pid, "next_step": _STEP}
+            self._alerts.take(Alert("host_hung", "error", message, _TAGS, facts))
             member.engine.kill()
 
     def _heard(self, row: dict[str, Any]) -> None:
@@ -199,7 +204,8 @@ class HostWatch:
             return  # `Hosts` has told why; the old one goes on, and is looked at again
         old.retiring = True
         facts = {"pid": pid, "new_pid": new.engine.pid, "sessions": len(old.companies)}
-        self._alerts.take(Alert("host_recycled", "warning", f"a Node host is replaced: {why}", _TAGS, facts))
+        message = f"a Node host is replaced: {why}"
+        self._alerts.take(Alert("host_recycled", "warning", message, _TAGS, {**facts, "next_step": _STEP}))
         for company in sorted(old.companies):
             session = self._pool.session(company)
             if session is None or not session.runs:

@@ -16,6 +16,10 @@ from standfast.vault.storage.damage import Damage
 _VAULT = {"component": "vault"}
 _ENDED_BY_DATABASE = ("outage_began", "grace_half_used", "grace_expired")
 _ENDED_BY_DELIVERY = ("journal_growing", "replication_stuck")
+_BRING_BACK = (
+    "Bring PostgreSQL back: 'standfast doctor' says what is wrong. Where this is the only node, OUTAGE_GRACE=unlimited "
+    "and a restart let sessions connect without it."
+)
 
 
 def cached_credentials(company: Company, age_s: float | None, error: StandfastError | None) -> Alert:
@@ -34,6 +38,7 @@ def cached_credentials(company: Company, age_s: float | None, error: StandfastEr
             "cache_age_s": None if age_s is None else round(age_s, 1),
             "original_error": error.message if error else None,
             "code": str(error.facts.get("cause", error.code)) if error else None,
+            "next_step": "Bring PostgreSQL back before the grace period ends: 'standfast health' shows how long it is.",
         },
     )
 
@@ -78,7 +83,7 @@ def grace_half_used(age_s: float, limit_s: float) -> Alert:
         "warning",
         "half of the grace period is used: bring PostgreSQL back before a session has to reconnect without it",
         _VAULT,
-        {"age_s": round(age_s, 1), "limit_s": limit_s},
+        {"age_s": round(age_s, 1), "limit_s": limit_s, "next_step": _BRING_BACK},
         lasts=True,
     )
 
@@ -89,19 +94,30 @@ def grace_expired(age_s: float, limit_s: float, companies: int) -> Alert:
         "critical",
         "the grace period is over: sessions that are open stay open, but no new connection opens from the replica",
         _VAULT,
-        {"age_s": round(age_s, 1), "limit_s": limit_s, "companies": companies},
+        {
+            "age_s": round(age_s, 1),
+            "limit_s": limit_s,
+            "companies": companies,
+            "next_step": _BRING_BACK,
+        },
         lasts=True,
     )
 
 
 def fenced(company: Company, batches: int, quarantine_id: int | None, why: str) -> Alert:
     kept = f"{batches} batches are in quarantine: 'standfast quarantine show {quarantine_id}'"
+    step = "Nothing, where the other owner is meant to have it; 'standfast sessions' there shows that it has."
+    if quarantine_id is not None:
+        step = (
+            f"See what the other owner lacks: 'standfast quarantine show {quarantine_id}'; merge it: 'standfast "
+            f"quarantine apply {quarantine_id}'."
+        )
     return Alert(
         "fenced",
         "critical" if quarantine_id is not None else "warning",
         f"this node no longer owns {company}: {why}" + (f"; {kept}" if quarantine_id is not None else ""),
         {**_VAULT, "company_id": company},
-        {"batches": batches, "quarantine": quarantine_id},
+        {"batches": batches, "quarantine": quarantine_id, "next_step": step},
         ends=_ENDED_BY_DELIVERY,  # there is no journal here any more
     )
 
@@ -113,20 +129,27 @@ def diverged(company: Company, keys: int) -> Alert:
         f"PostgreSQL holds an older state of {company} than it had confirmed (restored from a copy?); "
         "it was brought up to date from the replica",
         {**_VAULT, "company_id": company},
-        {"keys": keys},
+        {
+            "keys": keys,
+            "next_step": "Find out who restored PostgreSQL, or switched to a replica that lagged.",
+        },
     )
 
 
 def foreign_database(companies: int, journaled: int, copy: Path | None) -> Alert:
     kept = "nothing of the replica was written there"
+    step = "Correct its address ('standfast config' shows it) and restart; or, if this one is meant, just restart."
     if copy is not None:
         kept = f"the replica was begun anew; what it held lies in {copy}"
+        step = (
+            "If this database was not meant: correct its address ('standfast config' shows it) and restart."
+        )
     return Alert(
         "foreign_database",
         "critical" if copy is None or journaled else "warning",
         f"PostgreSQL is another database than the one that this node's replica belongs to; {kept}",
         _VAULT,
-        {"companies": companies, "companies_with_journal": journaled},
+        {"companies": companies, "companies_with_journal": journaled, "next_step": step},
         lasts=copy is None,
         ends=() if copy is None else ("foreign_database",),
     )
@@ -183,6 +206,7 @@ def replica_corrupt(damage: Damage) -> Alert:
             "companies": len(damage.companies),
             "batches_salvaged": damage.salvaged,
             "batches_lost": damage.lost,
+            "next_step": "Check the disk (dmesg, smartctl) and keep what was moved aside until sessions stand again.",
         },
     )
 
@@ -193,7 +217,12 @@ def journal_growing(company: Company, batches: int, size_bytes: int, oldest_s: f
         "warning",
         f"the journal of {company} grows: PostgreSQL has not taken its writes",
         {**_VAULT, "company_id": company},
-        {"batches": batches, "bytes": size_bytes, "oldest_s": round(oldest_s)},
+        {
+            "batches": batches,
+            "bytes": size_bytes,
+            "oldest_s": round(oldest_s),
+            "next_step": "See why PostgreSQL does not take them: 'standfast health'.",
+        },
         lasts=True,
     )
 
@@ -256,5 +285,5 @@ def saves_skipped(company: Company, count: int) -> Alert:
         "warning",
         f"{count} writes of {company} were skipped in the outage (CACHE_MODE=read-only)",
         {**_VAULT, "company_id": company},
-        {"writes": count},
+        {"writes": count, "next_step": "Set CACHE_MODE=read-write, so that writes are kept in an outage."},
     )

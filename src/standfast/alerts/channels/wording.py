@@ -229,11 +229,22 @@ def _when(note: Note) -> tuple[str, str]:
 
 
 def _facts(note: Note) -> Iterator[tuple[str, str]]:
-    said = [(name, value) for name, value in facts_of(note).items() if name not in _TOLD_IN_WORDS]
-    short = [(name, _fact(value)) for name, value in said if value is not None and value != ""]
+    said = {name: value for name, value in facts_of(note).items() if name not in _TOLD_IN_WORDS}
+    short = [_with_unit(name, value) for name, value in said.items() if value is not None and value != ""]
     for name, value in short[:_FACTS]:
         label = line(name.replace("_", " "))
         yield label[:1].upper() + label[1:], value
+
+
+def _with_unit(name: str, value: Any) -> tuple[str, str]:
+    """Units ride in the names of facts; people read them behind the figure."""
+    stem, _, unit = name.rpartition("_")
+    if stem and isinstance(value, int | float) and not isinstance(value, bool):
+        if unit == "s":
+            return stem, duration(value) if value >= 60 else f"{value:g} s"
+        if unit in ("ms", "bytes"):
+            return stem, f"{value:,g} {unit}" if unit == "ms" else f"{value:,} bytes"
+    return name, _fact(value)
 
 
 def _fact(value: Any) -> str:
