@@ -127,6 +127,12 @@ def test_a_login_that_fails_is_told_by_its_reason(
         ("tls", 'certificate for "a" does not match host name "b"', "another name", "subjectAltName"),
         ("tls", "SSL error: certificate verify failed", "not signed by whom", "sslrootcert=FILE"),
         ("tls", "certificate has expired", "has ended", "pg_reload_conf"),
+        (
+            "transaction_pooling",
+            "unsupported startup parameter: options",
+            "a pooler",
+            "ignore_startup_parameters",
+        ),
         ("password", f"password={SECRET}", "ours", "step"),
     ],
 )

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from standfast.api.token_file import TokenFile
 from standfast.errors import StateDirectoryError
 from standfast.service.doctor import configuration, disk, leftovers, state, vault
 from standfast.settings.survey import survey_settings
@@ -339,6 +340,23 @@ def test_an_open_address_without_tokens_is_wrong(directory: Path) -> None:
     assert outcome(configuration.tokens, patient(state_dir=directory)) == "ok"
     (directory / "tokens.json").write_text("broken")
     assert outcome(configuration.tokens, patient(state_dir=directory)) == "wrong"
+
+
+def test_tokens_that_have_expired_are_told_with_their_names(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are valid are counted; the text of none is told."""
+    tokens = TokenFile(directory)
+    text, _ = tokens.create("bot", ["read"])
+    tokens.create("old", ["read"], lifetime_s=60)
+    who = patient(state_dir=directory)
+    assert "2 valid" in found(configuration.tokens, who)["credentials.tokens"].message
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    result = found(configuration.tokens, who)["credentials.tokens"]
+    assert (result.outcome, result.message) == ("warning", "expired: old")
+    assert (result.mend or "").endswith("standfast tokens revoke old")
+    assert text not in str(result)
 
 
 def test_broken_settings_are_listed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,8 @@ def test_the_http_port_is_free_or_somebody_elses(tmp_path: Path, monkeypatch: py
     assert "taken" in taken.message
     assert f"STANDFAST_HTTP_PORT={port + 1}" in (taken.mend or "")
     assert outcome(network.http, patient(http="off")) == "skipped"
-    assert outcome(network.http, patient(http_host="192.0.2.1", http_port=port)) == "wrong"
+    elsewhere = found(network.http, patient(http_host="192.0.2.1", http_port=port))["network.http"]
+    assert (elsewhere.outcome, "taken" in elsewhere.message) == ("wrong", False)
 
 
 def test_the_http_port_of_the_running_service_is_its_own(tmp_path: Path) -> None:
@@ -198,6 +199,16 @@ def test_the_http_port_of_the_running_service_is_its_own(tmp_path: Path) -> None
         assert outcome(network.http, who) == "wrong"
         with StateDirectory(tmp_path / "state"):
             assert outcome(network.http, who) == "ok"
+
+
+def test_the_http_port_of_a_service_that_hangs_is_still_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known by its process; that it does not answer is another line."""
+    monkeypatch.setattr(network, "LOOK_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listening, StateDirectory(tmp_path / "state"):
+        who = patient(http_port=listening.getsockname()[1], state_dir=tmp_path / "state")
+        assert outcome(network.http, who) == "ok"
 
 
 @pytest.mark.parametrize(

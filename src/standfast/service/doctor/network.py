@@ -6,6 +6,7 @@ Invariant: nothing is said to WhatsApp but the beginning of a TLS connection.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -76,11 +77,11 @@ def http(patient: Patient) -> Iterator[Result]:
     if fault is None:
         yield ok("network.http", "HTTP API", f"{where} is free")
         return
-    said = _server_at(settings.http_host, settings.http_port)
-    if said == _OURS and patient.service_runs():
+    said, listener = _server_at(settings.http_host, settings.http_port), _listener(settings.http_port)
+    if patient.service_runs() and (said == _OURS or _holds(patient, listener)):
         yield ok("network.http", "HTTP API", f"{where} is this service's")
         return
-    who = _listener(settings.http_port) or said or "another program"
+    who = f"{listener.name()} (pid {listener.pid})" if listener else said or "another program"
     yield wrong(
         "network.http",
         "HTTP API",
@@ -109,7 +110,7 @@ def _bind_fault(host: str, port: int) -> str | None:
     except socket.gaierror:
         return "the name cannot be resolved"
     except OSError as error:
-        return "it is taken" if error.errno == 98 else error.strerror or type(error).__name__
+        return "it is taken" if error.errno == errno.EADDRINUSE else error.strerror or type(error).__name__
     return None
 
 
@@ -126,10 +127,16 @@ def _server_at(host: str, port: int) -> str | None:
     return answer.headers.get("server") or "a web server"
 
 
-def _listener(port: int) -> str | None:
+def _listener(port: int) -> psutil.Process | None:
     """Who listens at the port, where this account may know."""
     with contextlib.suppress(psutil.Error, OSError):
         for one in psutil.net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-                return f"{psutil.Process(one.pid).name()} (pid {one.pid})"
+                return psutil.Process(one.pid)
     return None
+
+
+def _holds(patient: Patient, process: psutil.Process | None) -> bool:
+    """Whether it is the service's process, which may hang: that is another line's to tell."""
+    holder = patient.holder()
+    return process is not None and holder is not None and process.pid == holder.pid

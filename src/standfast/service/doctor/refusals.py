@@ -84,8 +84,17 @@ def _tls(text: str) -> _Told | None:
     return next(((message, mend) for pattern, message, mend in _TLS if re.search(pattern, text)), None)
 
 
+def _pooler(_text: str) -> _Told:
+    mend = "Name PostgreSQL itself in DATABASE_URL (Standfast pools by itself), or pool_mode = session there, and:"
+    return (
+        "a pooler before PostgreSQL (PgBouncer?) refuses the deadlines that Standfast asks for at login",
+        f"{mend}\nignore_startup_parameters = options",
+    )
+
+
 _REFINED: dict[str, Callable[[str], _Told | None]] = {
     "access": _access,
     "no_database": _database,
     "tls": _tls,
+    "transaction_pooling": _pooler,
 }
