@@ -43,6 +43,9 @@ async def test_the_newest_whole_file_counts(tmp_path: Path) -> None:
     assert (section.count, section.newest_bytes) == (2, 99)
     assert section.newest_age_s == pytest.approx(60, abs=5)
     assert watch.disk is not None
+    beside = BackupWatch(tmp_path, named=True, beside=tmp_path)
+    assert await _told(beside) == ("ok", [])
+    assert beside.disk is None, "measured with what lies beside it"
 
 
 async def test_an_old_backup_is_told_with_its_age(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ async def test_a_directory_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> No
     _written(tmp_path / "a.dump", 1)
     answers, began = threading.Event(), 0
 
-    def hangs(root: Path):  # type: ignore[no-untyped-def]
+    def hangs(root: Path, _beside: Path | None):  # type: ignore[no-untyped-def]
         nonlocal began
         began += 1
         answers.wait(5)

@@ -38,19 +38,21 @@ class _Found:
 
 class BackupWatch:
     """`look` is to be called every ten seconds or so; it does so once a minute. `named`: an operator has said where
-    backups lie, and so expects some there."""
+    backups lie, and so expects some there. `beside`: what lies on the same disk is measured there already."""
 
     def __init__(
         self,
         root: Path,
         *,
         named: bool,
+        beside: Path | None = None,
         timeout_s: float = TIMEOUT_S,
         wall: Callable[[], float] = time.time,
-        scan: Callable[[Path], _Found] | None = None,
+        scan: Callable[[Path, Path | None], _Found] | None = None,
     ) -> None:
         self._root = root
         self._named = named
+        self._beside = beside
         self._timeout_s = timeout_s
         self._wall = wall
         self._scan = scan or scanned
@@ -66,7 +68,7 @@ class BackupWatch:
             return
         self._looked_at = now_s
         if self._looking is None or self._looking.done():
-            self._looking = _in_thread(lambda: self._scan(self._root))
+            self._looking = _in_thread(lambda: self._scan(self._root, self._beside))
         await asyncio.wait({self._looking}, timeout=self._timeout_s)
         if not self._looking.done():
             self._error = f"{self._root} did not answer within {self._timeout_s:g} s"
@@ -105,16 +107,15 @@ class BackupWatch:
         )
 
 
-def scanned(root: Path) -> _Found:
+def scanned(root: Path, beside: Path | None = None) -> _Found:
     """Raises `OSError`."""
     count, newest_at, newest_bytes = 0, None, None
     for modified_at, size_bytes in _files(root):
         count += 1
         if newest_at is None or modified_at > newest_at:
             newest_at, newest_bytes = modified_at, size_bytes
-    with contextlib.suppress(OSError):
-        return _Found(count, newest_at, newest_bytes, disk("backups", root))
-    return _Found(count, newest_at, newest_bytes, None)
+    is_elsewhere = beside is None or root.stat().st_dev != beside.stat().st_dev
+    return _Found(count, newest_at, newest_bytes, disk("backups", root) if is_elsewhere else None)
 
 
 def _files(root: Path) -> Iterator[tuple[float, int]]:

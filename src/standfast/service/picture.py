@@ -38,11 +38,10 @@ from standfast.postgres.pool import Database
 from standfast.service.alerting import Alerting
 from standfast.service.board import Board
 from standfast.service.instruments import Instruments
+from standfast.service.node_gauges import Measured, NodeGauges
 
 log = structlog.get_logger(__name__)
 ALERTS_SHOWN = 50
-
-Measured = tuple[Any, list[Finding]]
 
 
 class HealthPicture:
@@ -57,6 +56,7 @@ class HealthPicture:
         history: OutageHistory,
         board: Board,
         alerts: Alerting,
+        gauges: NodeGauges,
         *,
         watches: bool,
     ) -> None:
@@ -71,10 +71,14 @@ class HealthPicture:
         self._board = board
         self._alerts = alerts
         self._gauges: dict[SectionName, Callable[[bool], Measured]] = {
+            "database": gauges.database,
             "pool": self._of_pool,
             "queries": self._of_queries,
             "keys": self._of_keys,
             "vault": self._of_vault,
+            "sessions": gauges.sessions,
+            "backups": gauges.backups,
+            "machine": gauges.machine,
             "alerts": self._of_alerts,
         }
 

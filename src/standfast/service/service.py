@@ -45,6 +45,7 @@ from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
 from standfast.service.instruments import Instruments
 from standfast.service.monitoring import Monitoring
+from standfast.service.node_gauges import NodeGauges
 from standfast.service.operators import Operators
 from standfast.service.picture import HealthPicture
 from standfast.service.readers import Readers
@@ -310,6 +311,16 @@ class Service:
             self.options.clock,
         )
         self._stack.push_async_callback(history.close)
+        gauges = NodeGauges(
+            self.settings,
+            instruments.thresholds,
+            self._board,
+            self.pool,
+            self.hosts,
+            self.messenger,
+            self.options.clock,
+        )
+        self._spawn(gauges.run())
         self.picture = HealthPicture(
             node,
             instruments,
@@ -318,6 +329,7 @@ class Service:
             history,
             self._board,
             self.alerts,
+            gauges,
             watches=self.settings.auto_start_monitoring,
         )
         self.monitoring = Monitoring(
