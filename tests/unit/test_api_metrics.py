@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any, Literal
 
+import httpx
 import pytest
 
 from standfast.api.metrics import PATH
+from standfast.api.token_file import TokenFile
 from standfast.health.metrics import Metrics
+from standfast.service.http import HttpDoor
+from standfast.settings import Settings
 from tests.health_documents import full_health, session_wires, tallies
+from tests.messaging import Post
 from tests.serving import Served, serving
 
 
@@ -86,3 +92,27 @@ async def test_it_is_described(tmp_path: Path, metrics: Metrics) -> None:
     assert described.keys() == {"get"}
     assert "text/plain" in described["get"]["responses"]["200"]["content"]
     assert described["get"]["security"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "statuses"), [("token", (401, 200)), ("open", (200, 200)), ("off", (401, 404))]
+)
+async def test_the_setting_decides(
+    tmp_path: Path, metrics: Literal["token", "open", "off"], statuses: tuple[int, int]
+) -> None:
+    """STANDFAST_METRICS, as the service opens its door, for who shows no token where there is one, and who does."""
+    post = Post(tmp_path / "messages")
+    await post.start()
+    door = HttpDoor(Settings(state_dir=tmp_path, http_port=0, metrics=metrics), tmp_path)
+    reader, _ = TokenFile(tmp_path).create("reader", ["read"])
+    door.bind()
+    try:
+        nothing: Any = None  # what answers no request of this test
+        await door.start(post.pool, post.messenger, nothing, nothing, nothing, nothing, full_health)
+        async with httpx.AsyncClient(base_url=door.url, timeout=10) as client:
+            anonymous = await client.get(PATH)
+            known = await client.get(PATH, headers={"authorization": f"Bearer {reader}"})
+    finally:
+        await door.stop()
+        await post.stop()
+    assert (anonymous.status_code, known.status_code) == statuses
