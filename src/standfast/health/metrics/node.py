@@ -75,6 +75,11 @@ def add_pool(out: Families, pool: PoolSection | None) -> None:
     out.gauge("pool_waiting_peak", "Most calls that waited at once within the last hour.", pool.peak_waiting)
     out.gauge("pool_usage_threshold_ratio", "DB_POOL_USAGE_THRESHOLD.", pool.threshold)
     out.counter("pool_timeouts", "Calls that got no connection in time.", pool.timeouts)
+    out.gauge(
+        "pool_timeouts_recent",
+        "Those of the last 5 minutes; without those of an outage.",
+        pool.timeouts_5min,
+    )
     if pool.server is not None:
         out.gauge("server_connections", "Connections to PostgreSQL, of all its clients.", pool.server.used)
         out.gauge("server_max_connections", "How many it gives to ordinary accounts.", pool.server.limit)
@@ -109,9 +114,14 @@ def _add_recent(out: Families, queries: QuerySection) -> None:
         "Share of the last statements (at most 1,000) that succeeded.",
         queries.success_rate,
     )
-    out.gauge(
-        "queries_slow_recent", "Statements of the last 5 minutes above the threshold.", queries.slow_5min
-    )
+    # A counter's increase would still hold what failed in an outage that is over.
+    recent = {
+        "queries_recent": ("Statements of the last 5 minutes, of the last 1,000", queries.calls_5min),
+        "queries_failed_recent": ("Those of them that failed", queries.failed_5min),
+        "queries_slow_recent": ("Statements of the last 5 minutes above the threshold", queries.slow_5min),
+    }
+    for name, (documentation, count) in recent.items():
+        out.gauge(name, f"{documentation}; without those of an outage.", count)
     out.gauge(
         "query_slow_threshold_seconds",
         "DB_QUERY_LATENCY_THRESHOLD_MS, in seconds.",
