@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from standfast.alert import Alert
 from standfast.errors import CompanyInUse, DatabaseRejected, DatabaseUnavailable
 from standfast.health import pool, queries
 from standfast.health.document import Finding
-from standfast.health.monitor import Monitor
+from standfast.health.monitor import Monitor, Pace
 from standfast.health.pool import PoolHistory
 from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import Thresholds
@@ -25,6 +26,7 @@ from standfast.postgres.replication import Replication
 from standfast.postgres.statistics import statistics
 from standfast.postgres.store import PostgresAuthStore
 from standfast.vault.opening import open_vault
+from tests.integration.services import Running, running
 from tests.integration.vaults import ACME, QUICK, Alerts
 from tests.support import Proxy, made_up_creds, until
 
@@ -224,6 +226,40 @@ async def test_rows_of_a_transaction_are_counted(database_options: DatabaseOptio
     rows = {name: one.rows for name, one in watched.metrics.tallies().items()}
     assert rows["company.stream"] == 21
     assert rows["statistics"] > 5
+
+
+@pytest.mark.slow
+async def test_an_outage_is_told_once(state: Path, proxy: Proxy, proxied: DatabaseOptions) -> None:
+    """PostgreSQL hangs under many calls, which are slow, fail and fill the pool: none of that is an alert of its own,
+    during the outage nor after it."""
+    pace = Pace(delay_s=0.0, interval_s=0.1, clear=0.01)
+    # With deadlines still shorter, calls would end before a heartbeat is late.
+    quick: dict[str, Any] = {"postgres_statement_timeout_ms": 2500, "db_query_latency_threshold_ms": 1000}
+    async with running(state, proxied, pace=pace, **quick) as now:
+        await now.in_state("online")
+        database = now.service.database
+        proxy.flowing.clear()
+        await now.in_state("suspect")
+        calls = [asyncio.create_task(database.ping()) for _ in range(30)]
+        await now.in_state("outage")
+        await asyncio.gather(*calls, return_exceptions=True)
+        proxy.flowing.set()
+        await now.in_state("online")
+        before = now.service.monitoring.health().pool
+        assert before is not None
+        await until(lambda: samples(now) > before.samples + 3)
+        section = now.service.monitoring.health().queries
+        assert section is not None
+        assert section.failed_total >= 30
+        assert len(now.alerts("outage_began")) == 1
+        for name in ("slow_queries", "queries_failing", "pool_exhausted", "pool_usage_high"):
+            assert now.alerts(name) == []
+
+
+def samples(running: Running) -> int:
+    """How often the service has looked at its pool."""
+    pool = running.service.monitoring.health().pool
+    return 0 if pool is None else pool.samples
 
 
 @pytest.fixture

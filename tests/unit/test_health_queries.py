@@ -26,8 +26,9 @@ class Calls:
     """Metrics, and an outage that a test turns on and off."""
 
     def __init__(self) -> None:
-        self.is_away = False
-        self.metrics = QueryMetrics(LIMITS, OutageTimes(lambda: self.is_away))
+        self.is_away = self.is_suspected = False
+        outages = OutageTimes(lambda: self.is_away, lambda: self.is_suspected)
+        self.metrics = QueryMetrics(LIMITS, outages)
 
     def ran(self, name: str = "keys.get", ran_s: float = 0.01, *, ago_s: float = 0.0, **more: object) -> None:
         call = Execution(name, ended_s=time.monotonic() - ago_s, duration_s=ran_s, ran_s=ran_s)
@@ -194,6 +195,17 @@ def test_an_outage_explains_what_is_slow_or_fails_around_it(calls: Calls) -> Non
     calls.ran(ran_s=5.5, outcome="refused", ago_s=-2)
     assert calls.codes == [("slow_queries", "warning")]
     assert calls.section.failed_total == 8
+
+
+def test_while_an_outage_is_suspected_nothing_of_now_rings(calls: Calls) -> None:
+    """It will be known in a moment; where it was none, what happened rings after all."""
+    calls.ran(ran_s=1.0, ago_s=60)
+    calls.is_suspected = True
+    for _ in range(6):
+        calls.ran(ran_s=2.0, outcome="timeout")
+    assert calls.codes == [("slow_queries", "warning")]
+    calls.is_suspected = False
+    assert calls.codes == [("slow_queries", "error"), ("queries_failing", "error")]
 
 
 def test_names_are_bounded(calls: Calls) -> None:

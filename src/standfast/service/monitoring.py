@@ -60,6 +60,7 @@ class Monitoring:
         self._picture = picture
         self._monitor = Monitor(self._look, alerts, alerts.open_alerts, pace=self._pace)
         instruments.outages.is_away = self._is_away
+        instruments.outages.is_suspected = lambda: vault.outage.state is State.SUSPECT
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
