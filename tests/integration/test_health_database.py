@@ -245,10 +245,10 @@ async def test_an_outage_is_told_once(state: Path, proxy: Proxy, proxied: Databa
         await asyncio.gather(*calls, return_exceptions=True)
         proxy.flowing.set()
         await now.in_state("online")
-        before = now.service.monitoring.health().pool
+        before = now.service.picture.health().pool
         assert before is not None
         await until(lambda: samples(now) > before.samples + 3)
-        section = now.service.monitoring.health().queries
+        section = now.service.picture.health().queries
         assert section is not None
         assert section.failed_total >= 30
         assert len(now.alerts("outage_began")) == 1
@@ -258,7 +258,7 @@ async def test_an_outage_is_told_once(state: Path, proxy: Proxy, proxied: Databa
 
 def samples(running: Running) -> int:
     """How often the service has looked at its pool."""
-    pool = running.service.monitoring.health().pool
+    pool = running.service.picture.health().pool
     return 0 if pool is None else pool.samples
 
 
