@@ -16,7 +16,8 @@ import jsonschema  # type: ignore[import-untyped]  # comes with schemathesis
 import pytest
 
 from standfast.health.verdict import EXIT_CODES
-from tests.e2e.conftest import DistantProxy, Line
+from standfast.vault.outage import State as OutageState
+from tests.e2e.conftest import DistantProxy, Line, until
 from tests.e2e.processes import Home, make_home
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "health.schema.json").read_text())
@@ -44,11 +45,11 @@ async def alone() -> AsyncIterator[Home]:
     home.clear()
 
 
-async def test_with_a_service_without_one_and_with_postgresql_hung(
+async def test_with_a_service_without_one_and_without_postgresql(
     proxied_line: Line, proxy: DistantProxy, home: Home
 ) -> None:
-    """The service's own picture; once it is gone what is seen from outside, from the vault too, and the same within
-    three seconds where PostgreSQL answers nothing. The exit code is always that of the verdict."""
+    """The service's own picture, with PostgreSQL gone too; without it what is seen from outside, from the vault too,
+    and the same within three seconds where PostgreSQL answers nothing. The exit code is always that of the verdict."""
     answer = await home("health", "--json")
     jsonschema.validate(answer.document, SCHEMA)
     assert answer.document["measured_by"] == "service"
@@ -58,6 +59,16 @@ async def test_with_a_service_without_one_and_with_postgresql_hung(
     assert "standfast 0" in shown.out
     assert "\x1b" not in shown.out
 
+    await proxy.close()
+    vault = proxied_line.service.vault
+    await until(lambda: vault.outage.state is OutageState.OUTAGE, "an outage")
+    began = time.monotonic()
+    shown = await home("health")
+    assert time.monotonic() - began < LIMIT_S
+    assert shown.code == 2
+    assert "PostgreSQL has been away for" in shown.out
+
+    await proxy.listen()
     await proxied_line.stop()
     answer = await home("health", "--json")
     jsonschema.validate(answer.document, SCHEMA)
