@@ -18,24 +18,36 @@ from standfast.health.document import AlertSection, ChannelState, Health, Machin
 def last_lines(health: Health, pen: Pen) -> list[Row]:
     """Those of what was measured."""
     rows: list[Row] = []
-    if health.machine is not None:
+    if health.machine is not None and health.measured_by == "command":
+        rows.append(_place(health.machine, pen))
+    elif health.machine is not None:
         rows += _machine(health.machine, pen)
     if health.alerts is not None:
         rows += _alerts(health.alerts, pen)
     return rows
 
 
-def _machine(machine: MachineSection, pen: Pen) -> Iterator[Row]:
-    # Several directories on one disk are one disk.
+def _place(machine: MachineSection, pen: Pen) -> Row:
+    """Without the figures of the process that looked, which is no service."""
+    memory = pen.mark(f"memory {size(machine.memory_available_bytes)} free", "memory_low")
+    return Row("machine", pen.joined(*_disks(machine, pen), memory), main=True)
+
+
+def _disks(machine: MachineSection, pen: Pen) -> list[Text]:
+    """Several directories on one disk are one disk."""
     disks = {(disk.free_bytes, disk.total_bytes): disk for disk in reversed(machine.disks)}
     told = [f"disk {size(disk.free_bytes)} free of {size(disk.total_bytes)}" for disk in disks.values()]
+    return [pen.mark(one, "disk_low") for one in told]
+
+
+def _machine(machine: MachineSection, pen: Pen) -> Iterator[Row]:
     hosts = f" and hosts {size(machine.hosts_rss_bytes)}" if machine.hosts_rss_bytes else ""
     cpu = None if machine.cpu_share is None else f"CPU {percent(machine.cpu_share)}"
     late = machine.event_loop_delay_ms
     yield Row(
         "machine",
         pen.joined(
-            *(pen.mark(one, "disk_low") for one in told),
+            *_disks(machine, pen),
             pen.mark(f"memory {size(machine.rss_bytes)}{hosts}", "memory_low"),
             cpu,
             pen.mark(f"{machine.fds:,} of {machine.fds_limit:,} files", "fds_high"),

@@ -140,7 +140,8 @@ def sentence(health: Health) -> str:
 def _database(database: DatabaseSection) -> Iterator[Text]:
     style = {"online": "green", "unavailable": "bold red"}.get(database.state, "yellow")
     yield Text.assemble(f"{database.server or 'PostgreSQL'} ", (database.state, style))
-    embedded = " (embedded)" if database.embedded and "embedded" not in database.where else ""
+    named = f"{database.server} {database.where}"
+    embedded = " (embedded)" if database.embedded and "embedded" not in named else ""
     yield Text(f"{database.where}{embedded}", style="dim")
     if database.latency_ms is not None:
         yield Text(milliseconds(database.latency_ms), style="dim")

@@ -19,28 +19,31 @@ from standfast.errors import (
     ServiceUnavailable,
     StandfastError,
 )
+from standfast.health import backups as backup_health
+from standfast.health import database as database_health
 from standfast.health import key_section
+from standfast.health import machine as machine_health
 from standfast.health import queries as query_health
-from standfast.health.document import DatabaseSection, Finding, Health, KeySection, VaultSection
+from standfast.health.backups import BackupWatch
+from standfast.health.database import DatabaseWatch
+from standfast.health.document import DatabaseSection, Finding, Health, KeySection
 from standfast.health.keys import last_known
+from standfast.health.machine import MachineWatch
 from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
 from standfast.health.verdict import by_weight, verdict_of
-from standfast.postgres.pool import Database, Statement
+from standfast.postgres.pool import Database
 from standfast.service.database import SERVICE_PURPOSE, reachable_options
+from standfast.service.health_glance import vault_findings, vault_section
 from standfast.service.vault import vault_directory, vault_key
 from standfast.settings import Settings
 from standfast.state_dir import Holder, StateDirectory
-from standfast.vault.storage.glance import Glance, GlanceFailed, glance
+from standfast.vault.storage.glance import GlanceFailed, glance
 
 LIMIT_S = 1.5
-_PINGS = 5
+_LOOKS = 5
 _ANSWER_SHARE = 0.8  # of the limit; the rest is for closing
 _CLOSE_TIMEOUT_S = 0.2
-_LOOK = Statement(
-    "health.look",
-    "select current_setting('server_version'), extract(epoch from clock_timestamp())::float8",
-)
 
 
 class Outside:
@@ -60,6 +63,7 @@ class Outside:
         await asyncio.gather(
             self._bounded("database", self._database()),
             self._bounded("vault", asyncio.to_thread(self._vault)),
+            self._bounded("backups", self._backups()),
         )
 
     def health(self, why: StandfastError) -> Health:
@@ -113,34 +117,28 @@ class Outside:
         )
         metrics = QueryMetrics(self._thresholds)
         database = Database(limited, metrics)
+        watch = DatabaseWatch(database, embedded=self._settings.database_is_embedded)
         await database.open()
         try:
             async with asyncio.timeout(limit_s):
-                await self._ask(database)
+                for _ in range(_LOOKS):
+                    await watch.look()
+                self._database_section(watch.section())
                 await self._keys(database)
                 self._queries(metrics)
         except TimeoutError:
             told = f"PostgreSQL at {database.where} does not answer within {limit_s:g} s"
-            self._database_failed(DatabaseUnavailable(told), database.where)
+            self._database_failed(DatabaseUnavailable(told), watch)
         except StandfastError as error:
-            self._database_failed(error, database.where)
+            self._database_failed(error, watch)
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await database.close()
 
-    async def _ask(self, database: Database) -> None:
-        version, their_s = (await database.fetch(_LOOK, retry=False))[0]
-        offset_s = their_s - time.time()
-        latency_s = min([await database.ping() for _ in range(_PINGS)])
-        self._sections["database"] = DatabaseSection(
-            state="online",
-            where=database.where,
-            embedded=self._settings.database_is_embedded,
-            server=f"PostgreSQL {version}",
-            latency_ms=latency_s * 1000,
-            clock_offset_s=offset_s,
-        )
+    def _database_section(self, section: DatabaseSection) -> None:
+        self._sections["database"] = section
+        self._findings += database_health.findings(section, self._thresholds)
 
     async def _keys(self, database: Database) -> None:
         """What the fleet's nodes have counted last: to count is not for somebody who passes by."""
@@ -159,16 +157,10 @@ class Outside:
         self._sections["queries"] = section
         self._findings += query_health.findings(section, self._thresholds)
 
-    def _database_failed(self, error: StandfastError, where: str) -> None:
+    def _database_failed(self, error: StandfastError, watch: DatabaseWatch) -> None:
         if "database" in self._sections:
             return
-        self._sections["database"] = DatabaseSection(
-            state="unavailable",
-            where=where,
-            embedded=self._settings.database_is_embedded,
-            error=error.message,
-            next_step=error.next_step,
-        )
+        self._sections["database"] = watch.section(away=error)
         self._findings.append(
             Finding(
                 code=error.code,
@@ -196,6 +188,21 @@ class Outside:
             )
         )
 
+    async def _backups(self) -> None:
+        """Backups, and with them the disks: a mount that hangs is waited for in a thread that nobody waits for."""
+        settings = self._settings
+        root, named = settings.backup_root or settings.state_dir / "backups", settings.backup_root is not None
+        watch = BackupWatch(root, named=named, timeout_s=_ANSWER_SHARE * self._limit_s)
+        await watch.look()
+        section = watch.section(self._thresholds)
+        if section is not None:
+            self._sections["backups"] = section
+            self._findings += backup_health.findings(section, self._thresholds)
+        disks = [] if watch.disk is None else [watch.disk]
+        machine = MachineWatch({"state": settings.state_dir}).look(disks=disks)
+        self._sections["machine"] = machine
+        self._findings += machine_health.findings(machine, self._thresholds)
+
     def _vault(self) -> None:
         try:
             found = glance(
@@ -213,37 +220,9 @@ class Outside:
             )
             return
         if found is not None:
-            self._sections["vault"] = self._vault_section(found)
-            self._findings += _of_vault(found)
-
-    def _vault_section(self, found: Glance) -> VaultSection:
-        settings = self._settings
-        grace_s = None if settings.outage_grace == "unlimited" else settings.credentials_cache_ttl_ms / 1000
-        since = found.journal_since
-        return VaultSection(
-            state="unknown" if self._holder else "closed",
-            since_s=0.0,
-            outage_s=None,
-            cause=None,
-            next_step=None,
-            confirmed_s=None,
-            grace_s=grace_s,
-            grace_left_s=None,
-            durability=settings.durability,
-            journal_batches=found.journal_batches,
-            journal_bytes=found.journal_bytes,
-            lag_s=0.0 if since is None else max(0.0, time.time() - since),
-            replica_companies=found.companies,
-            replica_bytes=found.size_bytes,
-            replica_age_s=None,
-            writable=True,
-            quarantine=found.quarantine,
-            leases={"held": found.held} if found.held else {},
-            stuck=[],
-            outages=[],
-            outages_24h=0,
-            outage_s_24h=0.0,
-        )
+            is_held = self._holder is not None
+            self._sections["vault"] = vault_section(found, self._settings, is_held=is_held)
+            self._findings += vault_findings(found)
 
 
 def _silent(holder: Holder, why: StandfastError) -> Finding:
@@ -258,33 +237,3 @@ def _silent(holder: Holder, why: StandfastError) -> Finding:
 
 def _of_service(code: str, level: Any, message: str, step: str) -> Finding:
     return Finding(code=code, section="sessions", level=level, message=message, recommendation=step)
-
-
-def _of_vault(found: Glance) -> list[Finding]:
-    findings = []
-    if found.journal_batches:
-        waiting = _counted(found.journal_batches, "batch", "batches")
-        findings.append(
-            Finding(
-                code="journal_waiting",
-                section="vault",
-                level="warning",
-                message=f"{waiting} safe in the vault that PostgreSQL may lack",
-                recommendation="A running service carries them over by itself: standfast up",
-            )
-        )
-    if found.quarantine:
-        findings.append(
-            Finding(
-                code="quarantine_waiting",
-                section="vault",
-                level="warning",
-                message=f"{_counted(found.quarantine, 'entry', 'entries')} in the quarantine, to be decided on",
-                recommendation="standfast quarantine list",
-            )
-        )
-    return findings
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
