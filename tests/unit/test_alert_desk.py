@@ -324,3 +324,28 @@ def _still_open(steps: list[tuple[str, str, str, int]]) -> set[str]:
         elif act == "end":
             still.discard(company)
     return still
+
+
+CROWD = st.tuples(st.booleans(), st.integers(0, 11), st.sampled_from([0, 0, 0, 1, 61]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CROWD, max_size=80))
+def test_never_less_than_it_says(steps: list[tuple[bool, int, int]]) -> None:
+    """In a storm too, whoever is to be told knows of everything that goes on, once the cooldowns are over, and of the
+    end of everything that he was told of."""
+    one = Desk()
+    for number in range(12):
+        one.report("x", company=f"c{number}")
+    for begins, number, pause_s in steps:
+        if begins:
+            one.report("x", company=f"c{number}")
+        else:
+            one.end("x", company=f"c{number}")
+        one.seconds(pause_s)
+    one.seconds(400)
+    known: set[str] = set()
+    for note in one.notes():
+        whom = set(note.facts["subjects"]) if note.kind == "digest" else {str(note.company)}
+        known = known - whom if "resolved" in (note.kind, note.of) else known | whom
+    assert known == {trouble.incident.company for trouble in one.desk.troubles()}
