@@ -28,13 +28,17 @@ QUICK = VaultOptions(
 
 @dataclass
 class Alerts:
-    """Keeps every alert."""
+    """Keeps every alert; those that may have nothing to end apart."""
 
     taken: list[Alert] = field(default_factory=list)
+    quiet: list[Alert] = field(default_factory=list)
 
     def take(self, alert: Alert) -> None:
-        if not alert.quiet:
-            self.taken.append(alert)
+        (self.quiet if alert.quiet else self.taken).append(alert)
+
+    def ended(self) -> set[tuple[str, str]]:
+        """What was said to be over quietly: names and subjects."""
+        return {(name, alert.subject) for alert in self.quiet for name in alert.ends}
 
     def names(self) -> list[str]:
         return [alert.name for alert in self.taken]
