@@ -54,6 +54,11 @@ async def test_with_a_service_without_one_and_without_postgresql(
     jsonschema.validate(answer.document, SCHEMA)
     assert answer.document["measured_by"] == "service"
     assert answer.code == EXIT_CODES[answer.document["verdict"]]
+    sessions, machine = answer.document["sessions"], answer.document["machine"]
+    assert sessions["hosts_ready"] == sessions["hosts"] == 1
+    assert [disk["what"] for disk in machine["disks"]] == ["state"]
+    assert abs(answer.document["database"]["clock_offset_s"]) < 1
+    assert answer.document["backups"]["state"] == "none"
     shown = await home("health")
     assert shown.code == answer.code
     assert "standfast 0" in shown.out

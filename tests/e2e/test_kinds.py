@@ -182,3 +182,7 @@ async def test_a_message_that_is_asked_for_again_is_sent_by_another_host(
     await line.contact_received(contact, ["asked for again"])
     assert await line.retries() > retries
     await until(lambda: line.session("acme").retry_receipts_received > 0, "the count of it")
+    sessions = line.service.picture.health().sessions
+    assert sessions is not None
+    assert sessions.retry_receipts_received > 0
+    assert sessions.verdicts == {"ok": sessions.wanted}
