@@ -7,10 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import health_command, health_overhead, key_census, scraping
+from benchmarks import health_command, health_look, health_overhead, key_census, scraping
 from benchmarks.bench import Bench
 
-PARTS = {"overhead": health_overhead, "command": health_command, "keys": key_census, "scraping": scraping}
+PARTS = {
+    "overhead": health_overhead,
+    "command": health_command,
+    "keys": key_census,
+    "scraping": scraping,
+    "look": health_look,
+}
 
 
 async def measure(bench: Bench) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class SentryChannel:
         limit_s = _limit_s(answer.headers)
         if limit_s is not None:
             self._closed_until = time.monotonic() + limit_s
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             retry_after_s = limit_s if limit_s is not None else wait_s(answer.status, answer.headers)
             raise refused(self._whom, answer.status, answer.words, _MEND, "SENTRY_DSN", retry_after_s)
 
@@ -258,7 +258,7 @@ def _limit_s(headers: Mapping[str, str]) -> float | None:
 
 async def _words(answer: httpx.Response) -> str:
     """Why it was refused: Sentry's own header, or the beginning of the body."""
-    if answer.status_code == 200:
+    if answer.is_success:
         return ""
     content = b""
     async for chunk in answer.aiter_bytes():
