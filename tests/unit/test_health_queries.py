@@ -149,9 +149,9 @@ def test_failures_ring_when_they_are_many_and_a_good_share(calls: Calls) -> None
     for _ in range(100):
         calls.ran()
     for _ in range(5):
-        calls.ran(outcome="timeout")
+        calls.ran(outcome="timeout", ago_s=3)
     assert calls.codes == [], "5 of 105 are not more than 5 %"
-    calls.ran(outcome="schema")
+    calls.ran(outcome="schema", ago_s=3)
     assert calls.codes == [("queries_failing", "error")]
     (finding,) = calls.findings
     assert "6 of 106 calls" in finding.message
@@ -161,7 +161,7 @@ def test_failures_ring_when_they_are_many_and_a_good_share(calls: Calls) -> None
 
 def test_a_few_failures_alone_ring_for_nobody(calls: Calls) -> None:
     for _ in range(4):
-        calls.ran(outcome="timeout")
+        calls.ran(outcome="timeout", ago_s=3)
     assert calls.codes == []
 
 
@@ -202,10 +202,22 @@ def test_while_an_outage_is_suspected_nothing_of_now_rings(calls: Calls) -> None
     calls.ran(ran_s=1.0, ago_s=60)
     calls.is_suspected = True
     for _ in range(6):
-        calls.ran(ran_s=2.0, outcome="timeout")
+        calls.ran(ran_s=2.0, outcome="timeout", ago_s=3)
     assert calls.codes == [("slow_queries", "warning")]
     calls.is_suspected = False
     assert calls.codes == [("slow_queries", "error"), ("queries_failing", "error")]
+
+
+def test_a_call_without_an_answer_is_judged_when_more_is_known(calls: Calls) -> None:
+    """Given up or failed just now, it may be the first sign of an outage; an answer that came late is slow at once."""
+    calls.ran(ran_s=1.5, outcome="cancelled")
+    for _ in range(5):
+        calls.ran(ran_s=1.5, outcome="timeout", ago_s=2.4)
+    assert calls.codes == []
+    calls.ran(ran_s=1.5)
+    assert calls.codes == [("slow_queries", "warning")]
+    calls.ran(ran_s=1.5, outcome="cancelled", ago_s=2.6)
+    assert "keys.get (2 times" in calls.findings[0].message
 
 
 def test_names_are_bounded(calls: Calls) -> None:

@@ -25,9 +25,11 @@ MAX_NAMES = 200
 OTHER = "other"
 """Under this name count all statements beyond `MAX_NAMES`."""
 _TOGETHER = 128
+_SETTLING_S = 2.5  # a call without an answer may be an outage's first sign; by then that is suspected
 FAILING_COUNT = 5
 FAILING_SHARE = 0.05
 _GIVEN_UP = frozenset({CANCELLED, ABORTED})
+_ANSWERED = frozenset({OK, DECLINED})
 _NO_FAILURE = frozenset({OK, DECLINED}) | _GIVEN_UP
 _ACTIVITY = (
     "select pid, pg_blocking_pids(pid), wait_event, now() - query_start, query from pg_stat_activity"
@@ -133,7 +135,8 @@ class QueryMetrics:
 
     def _tells(self, one: Execution, now_s: float) -> bool:
         """Whether it is of the last 5 minutes and not of an outage."""
-        if one.ended_s < now_s - SLOW_WINDOW_S:
+        newest_s = now_s if one.outcome in _ANSWERED else now_s - _SETTLING_S
+        if not now_s - SLOW_WINDOW_S <= one.ended_s <= newest_s:
             return False
         return not self._outages.met(one.ended_s - one.duration_s, one.ended_s)
 
