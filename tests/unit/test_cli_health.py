@@ -89,7 +89,7 @@ def test_every_section_shows_its_figures() -> None:
         "99.9 %",
         "2 above 500 ms in 5 minutes",
         "about 1,650,000 keys of 1,000 companies",
-        "139 not written for 30 days !",
+        "139 to clean up, older than 30 days !",
         "+1,240 keys a day · -3.4 MB a day",
         "11 of 12 open",
         "10 ok, 1 quiet, 1 down, 2 stopped",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -26,16 +26,17 @@ from standfast.health.document import (
 )
 
 _SHOWN = 10
+ALL_COLUMNS_FROM = 50
 
 
-def details(health: Health, pen: Pen, console: Console) -> Iterator[RenderableType]:
-    """The tables, each with its title; a narrow terminal gets the first columns only."""
+def details(health: Health, pen: Pen) -> Iterator[RenderableType]:
+    """The tables, each with its title; where there is little room with fewer columns."""
     if health.pool is not None:
-        yield from _pool(health.pool)
+        yield from _pool(health.pool, pen)
     if health.queries is not None:
-        yield from _queries(health.queries)
+        yield from _queries(health.queries, pen)
     if health.keys is not None:
-        yield from _keys(health.keys)
+        yield from _keys(health.keys, pen)
     if health.vault is not None:
         yield from _vault(health.vault, pen)
     if health.sessions is not None:
@@ -45,10 +46,12 @@ def details(health: Health, pen: Pen, console: Console) -> Iterator[RenderableTy
             (_clock(one.since), one.level, str(one.count), one.name, one.company or "", one.message)
             for one in health.alerts.open[:_SHOWN]
         ]
-        yield from _table("Open alerts", ("since", "level", ">count", "alert", "company", "what"), rows)
+        yield from _table(
+            pen, "Open alerts", ("since", "~level", "~>count", "alert", "~company", "what"), rows
+        )
 
 
-def _pool(pool: PoolSection) -> Iterator[RenderableType]:
+def _pool(pool: PoolSection, pen: Pen) -> Iterator[RenderableType]:
     rows = [
         (
             _clock(one.at),
@@ -60,15 +63,15 @@ def _pool(pool: PoolSection) -> Iterator[RenderableType]:
         )
         for one in reversed(pool.recent[-_SHOWN:])
     ]
-    yield from _table("Pool snapshots", ("at", ">usage", ">active", ">idle", ">waiting", ">size"), rows)
+    yield from _table(pen, "Pool snapshots", ("at", ">usage", ">active", ">idle", ">waiting", ">size"), rows)
     holders = [(one.name, seconds(one.held_s)) for one in pool.holders[:_SHOWN]]
-    yield from _table("Connections in use", ("by", ">for"), holders)
+    yield from _table(pen, "Connections in use", ("by", ">for"), holders)
 
 
-def _queries(queries: QuerySection) -> Iterator[RenderableType]:
-    columns = ("at", ">took", ">waited", ">rows", ">retries", "statement", "outcome")
-    yield from _table("Slow statements", columns, _records(queries.slow))
-    yield from _table("Failed statements", columns, _records(queries.failed))
+def _queries(queries: QuerySection, pen: Pen) -> Iterator[RenderableType]:
+    columns = ("at", ">took", "~>waited", "~>rows", "~>retries", "statement", "outcome")
+    yield from _table(pen, "Slow statements", columns, _records(queries.slow))
+    yield from _table(pen, "Failed statements", columns, _records(queries.failed))
     rows = [
         (
             one.name,
@@ -79,7 +82,7 @@ def _queries(queries: QuerySection) -> Iterator[RenderableType]:
         )
         for one in queries.statements[:_SHOWN]
     ]
-    yield from _table("Statements", ("statement", ">count", ">average", ">P95", ">failed"), rows)
+    yield from _table(pen, "Statements", ("statement", ">count", ">average", ">P95", ">failed"), rows)
 
 
 def _records(records: Sequence[QueryRecord]) -> list[tuple[str, ...]]:
@@ -97,12 +100,12 @@ def _records(records: Sequence[QueryRecord]) -> list[tuple[str, ...]]:
     ]
 
 
-def _keys(keys: KeySection) -> Iterator[RenderableType]:
+def _keys(keys: KeySection, pen: Pen) -> Iterator[RenderableType]:
     total = max(1, keys.keys)
     types = [(name, f"{count:,}", percent(count / total)) for name, count in keys.types.items()]
-    yield from _table("Keys by type", ("type", ">keys", ">share"), types)
+    yield from _table(pen, "Keys by type", ("type", ">keys", ">share"), types)
     companies = [(one.company, f"{one.keys:,}", f"{one.expired:,}") for one in keys.companies[:_SHOWN]]
-    yield from _table("Companies with the most keys", ("company", ">keys", ">expired"), companies)
+    yield from _table(pen, "Companies with the most keys", ("company", ">keys", ">expired"), companies)
 
 
 def _vault(vault: VaultSection, pen: Pen) -> Iterator[RenderableType]:
@@ -116,7 +119,7 @@ def _vault(vault: VaultSection, pen: Pen) -> Iterator[RenderableType]:
         )
         for one in reversed(vault.outages[-_SHOWN:])
     ]
-    yield from _table("Outages", ("began", ">took", ">ended", ">batches", "cause"), rows)
+    yield from _table(pen, "Outages", ("began", ">took", "~>ended", "~>batches", "cause"), rows)
 
 
 def _sessions(rows: Sequence[SessionRow], pen: Pen) -> Iterator[RenderableType]:
@@ -131,25 +134,32 @@ def _sessions(rows: Sequence[SessionRow], pen: Pen) -> Iterator[RenderableType]:
         )
         for row in rows
     ]
-    columns = ("company", "state", "verdict", ">for", ">last message", "why, and what to do")
-    yield from _table("Sessions in trouble", columns, told)
+    columns = ("company", "state", "~verdict", ">for", "~>last message", "why, and what to do")
+    yield from _table(pen, "Sessions in trouble", columns, told)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[RenderableType]:
-    """Columns whose name begins with '>' are figures; the last one takes the room that is left."""
+def _table(
+    pen: Pen, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Iterator[RenderableType]:
+    """Columns that begin with '>' are figures; those that begin with '~' are left out where there is little room."""
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
+    kept = [
+        number
+        for number, column in enumerate(columns)
+        if pen.width >= ALL_COLUMNS_FROM or not column.startswith("~")
+    ]
+    for column in (columns[number].removeprefix("~") for number in kept):
         right = column.startswith(">")
         table.add_column(
             column.removeprefix(">"),
             justify="right" if right else "left",
-            no_wrap=right or column == "at",
+            no_wrap=right or column in ("at", "since", "began"),
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in (row[number] for number in kept)))
     yield Text()
     yield Text(title, style="bold")
     yield table

@@ -133,6 +133,8 @@ def milliseconds(value: float | None) -> str:
         return "-"
     if value >= 1000:
         return f"{value / 1000:.1f} s" if value < 60_000 else duration(value / 1000)
+    if value == 0:
+        return "0 ms"
     return f"{value:.2f} ms" if value < 1 else f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 

@@ -153,7 +153,7 @@ def _keys(keys: KeySection, pen: Pen) -> Iterator[Row]:
         Text(f"{about}{counted(keys.keys, 'key')} of {counted(keys.auth_records, 'company', 'companies')}"),
         main=True,
     )
-    expired = f"{keys.expired:,} not written for {counted(keys.retention_days, 'day')}"
+    expired = f"{keys.expired:,} to clean up, older than {counted(keys.retention_days, 'day')}"
     yield Row("expired", pen.mark(expired, "expired_keys"), main=True)
     if keys.ages:
         drawn = spark(list(keys.ages.values()), pen.glyphs)

@@ -54,7 +54,7 @@ class HealthView:
         if self.verbose:
             from standfast.cli.health_detail import details
 
-            yield from details(self.health, pen, console)
+            yield from details(self.health, pen)
 
     def _verdict(self, glyphs: Glyphs) -> Text:
         verdict = self.health.verdict

@@ -192,7 +192,8 @@ class Outside:
         """Backups, and with them the disks: a mount that hangs is waited for in a thread that nobody waits for."""
         settings = self._settings
         root, named = settings.backup_root or settings.state_dir / "backups", settings.backup_root is not None
-        watch = BackupWatch(root, named=named, timeout_s=_ANSWER_SHARE * self._limit_s)
+        limit_s = _ANSWER_SHARE * self._limit_s
+        watch = BackupWatch(root, named=named, timeout_s=limit_s, beside=settings.state_dir)
         await watch.look()
         section = watch.section(self._thresholds)
         if section is not None:
