@@ -109,6 +109,7 @@ class Hooks:
 
     def __init__(self, directory: Path, options: CourierOptions = QUICK) -> None:
         self.alerts: list[Alert] = []
+        self.quiet: list[Alert] = []
         self.shift_s = 0.0
         clock = lambda: time.time() + self.shift_s  # noqa: E731
         self.mailbox = Mailbox(directory, KEY, self, clock=clock)
@@ -117,8 +118,11 @@ class Hooks:
         self._next = 0
 
     def take(self, alert: Alert) -> None:
-        if not alert.quiet:
-            self.alerts.append(alert)
+        (self.quiet if alert.quiet else self.alerts).append(alert)
+
+    def ended(self) -> list[str]:
+        """Names of alerts that were said to be over, where there was one."""
+        return [name for alert in self.quiet for name in alert.ends]
 
     def alerted(self, name: str) -> list[Alert]:
         return [alert for alert in self.alerts if alert.name == name]

@@ -306,3 +306,27 @@ async def test_a_stop_waits_for_what_is_under_way(tmp_path: Path, receiver: Rece
     async with Hooks(tmp_path) as hooks:
         await until(lambda: hooks.state()["waiting"] == 0)
     assert receiver.texts() == ["0", "1", "2"]
+
+
+async def test_whatever_ends_a_webhooks_trouble_says_so(tmp_path: Path, receiver: Receiver) -> None:
+    """A start finds it at work, an operator resumes, pauses or removes it: no alert of it stays open. One that is
+    paused because its receiver is gone is not over with a restart."""
+    receiver.answers = lambda _event: 410
+    async with Hooks(tmp_path) as hooks:
+        await hooks.webhooks.add("bot", receiver.url)
+        assert set(hooks.ended()) == {"webhook_failing", "webhook_gone"}
+        await hooks.message("one")
+        await until(lambda: hooks.state()["paused"])
+        assert hooks.quiet[-1].name == "webhook_settled"
+    async with Hooks(tmp_path) as hooks:
+        assert hooks.ended() == []
+        receiver.answers = lambda _event: 200
+        await hooks.webhooks.resume("bot")
+        assert hooks.ended() == ["webhook_gone"]
+        await until(lambda: "webhook_failing" in hooks.ended())
+    async with Hooks(tmp_path) as hooks:
+        for verb in (hooks.webhooks.pause, hooks.webhooks.remove):
+            hooks.quiet.clear()
+            await verb("bot")
+            assert set(hooks.ended()) == {"webhook_failing", "webhook_gone"}
+            assert {alert.subject for alert in hooks.quiet} == {"webhook=bot"}

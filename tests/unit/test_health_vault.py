@@ -76,6 +76,8 @@ class Hours:
         ({"state": "recovering"}, [("recovering", "info")]),
         (OUTAGE, [("outage", "error")]),
         ({**OUTAGE, "grace_s": None}, [("outage", "error")]),
+        ({**OUTAGE, "confirmed_s": 269.0}, [("outage", "error")]),
+        ({**OUTAGE, "confirmed_s": 271.0}, [("outage", "critical")]),
         ({**OUTAGE, "confirmed_s": 300.0}, [("grace_expired", "critical")]),
         ({**OUTAGE, "confirmed_s": None}, [("grace_expired", "critical")]),
         ({"replica": {"writable": False}}, [("journal_unwritable", "critical")]),

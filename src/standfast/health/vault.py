@@ -17,6 +17,7 @@ from standfast.vault.outage import State
 
 GROWING_BYTES = 16 * 2**20
 LATE_S = 30.0
+ENDING_SHARE = 0.1  # of the grace period
 _DOCTOR = "'standfast doctor' says what is wrong between this node and PostgreSQL."
 
 
@@ -96,7 +97,8 @@ def _away(section: VaultSection) -> Finding:
         mend = f"{mend} Where this is the only node, OUTAGE_GRACE=unlimited lets sessions open all the same."
         return _found("grace_expired", "critical", message, mend)
     message = f"{message}. Sessions go on from the replica; new connections open for {span(left_s)} more"
-    return _found("outage", "error", message, mend)
+    is_ending = section.grace_s is not None and left_s < ENDING_SHARE * section.grace_s
+    return _found("outage", "critical" if is_ending else "error", message, mend)
 
 
 def _journal(section: VaultSection) -> Iterator[Finding]:
