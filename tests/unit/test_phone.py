@@ -4,7 +4,7 @@ import re
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
@@ -140,6 +140,7 @@ def test_every_countrys_numbers_are_read_in_every_spelling(region: str, data: st
 @given(
     st.text("+0123456789 -()abc\u0667\u202a", max_size=30), st.sampled_from([None, "RU", "DE", "US", "XX"])
 )
+@example("+490000000", None)
 def test_whatever_is_written_is_a_number_or_refused(text: str, region: str | None) -> None:
     """7 to 15 digits that read as themselves with a '+', or a `UsageError`."""
     try:

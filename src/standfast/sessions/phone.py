@@ -35,13 +35,19 @@ def phone_digits(text: str, default_region: str | None = None) -> str:
     `UsageError`, without repeating the number, where it cannot be a phone number.
     """
     for number in _readings(_cleaned(text), default_region):
-        digits = phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
-        if _DIGITS.fullmatch(digits) and any(_parsed(f"+{digits}", None, in_use=False)):
+        digits = _international(number)
+        # Read once more it must be the same: of zeros alone the first is taken for a trunk prefix each time.
+        again = _parsed(f"+{digits}", None, in_use=False)
+        if _DIGITS.fullmatch(digits) and digits in map(_international, again):
             return digits
     raise UsageError(
         "that is not a phone number that WhatsApp could know",
         next_step="Write it in international form, such as +79990000001, or set STANDFAST_DEFAULT_REGION.",
     )
+
+
+def _international(number: PhoneNumber) -> str:
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
 
 
 def _cleaned(text: str) -> str:
