@@ -15,7 +15,7 @@ from standfast.postgres.pool import Statement
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.link import Link
 from tests.integration.services import ACME, Running, running
-from tests.support import made_up_creds, until
+from tests.support import Proxy, made_up_creds, until
 
 PACE = Pace(delay_s=0.0, interval_s=0.2, keys_interval_s=0.3, clear=0.01)
 _SLOW = Statement("test.slow", "select pg_sleep(0.25)")
@@ -42,10 +42,8 @@ async def test_slow_statements_are_a_warning_and_then_an_error(
         assert "DB_QUERY_LATENCY_THRESHOLD_MS" in alert["facts"]["next_step"]
 
 
-async def test_an_exhausted_pool_is_alerted_and_its_end_told(
-    state: Path, tcp_options: DatabaseOptions
-) -> None:
-    """Eight calls at two connections: an error that names the setting; when they are through, it is over."""
+async def test_an_exhausted_pool_is_alerted(state: Path, tcp_options: DatabaseOptions) -> None:
+    """Eight calls at two connections: an error that names the setting, and the statement that holds them."""
     async with running(
         state, tcp_options, pace=PACE, postgres_max_connections=2, postgres_checkout_timeout_ms=5000
     ) as now:
@@ -90,3 +88,20 @@ async def test_without_monitoring_health_is_still_told(state: Path, tcp_options:
         link.close()
         assert wire["verdict"] == "critical"
         assert wire["queries"]["slow"] == []
+
+
+async def test_an_outage_is_one_finding(state: Path, proxied: DatabaseOptions, proxy: Proxy) -> None:
+    """What follows from it is not listed beside it; its cause stays with the database's section."""
+    async with running(state, proxied, pace=PACE) as now:
+        await now.in_state("online")
+        await proxy.close()
+        await now.in_state("outage")
+
+        def is_unavailable() -> bool:
+            section = now.service.picture.health().database
+            return section is not None and section.state == "unavailable"
+
+        await until(is_unavailable, 5)
+        found = {one.code for one in now.service.picture.health().findings}
+        assert "outage" in found
+        assert "database_unavailable" not in found

@@ -89,7 +89,7 @@ class HealthPicture:
         for name, gauge in self._gauges.items():
             sections[name], findings = self._measured(name, gauge, verbose)
             found += findings
-        found = by_weight(found)
+        found = by_weight(_without_echoes(found))
         return Health(
             verdict=verdict_of(found),
             measured_by="service",
@@ -189,3 +189,10 @@ def _counts(troubles: Iterable[Trouble]) -> list[AlertCount]:
     return [
         AlertCount(name=name, level=level, count=count) for (name, level), count in sorted(counted.items())
     ]
+
+
+def _without_echoes(findings: list[Finding]) -> list[Finding]:
+    """In an outage the vault says what is wrong and what to do; that a look at PostgreSQL failed too says no more."""
+    if not any(one.code == "outage" for one in findings):
+        return findings
+    return [one for one in findings if one.code != "database_unavailable"]
