@@ -150,7 +150,7 @@ _POOLER = Cause(
     "transaction_pooling",
     DatabaseRejected,
     "a proxy before PostgreSQL shares connections between transactions",
-    "Turn transaction pooling on in Standfast's settings, or connect to PostgreSQL itself.",
+    "Name PostgreSQL itself in DATABASE_URL (Standfast pools by itself), or set pool_mode = session in the proxy.",
 )
 _OTHER = Cause(
     "rejected",
