@@ -106,6 +106,24 @@ async def test_the_command_asks_the_service(state: Path, database_options: Datab
     assert "well, ill" in unknown[2]
 
 
+async def test_an_alert_that_nothing_ends_is_dismissed(
+    state: Path, database_options: DatabaseOptions
+) -> None:
+    """It stands open no more, also after a restart; what does not go on cannot be dismissed."""
+    logged_out = Alert("session_logged_out", "error", "it was", {"company_id": "acme"}, lasts=True)
+    async with running(state, database_options, channels=[]) as now:
+        now.service.alerts.take(logged_out)
+        wrong = await command(state, "dismiss", "session_logged_out", "--company", "beta")
+        assert wrong[0] == NotFound.exit_code
+        assert "standfast alerts --open" in wrong[2]
+        code, out, _ = await command(state, "dismiss", "session_logged_out", "--company", "acme")
+        assert code == 0
+        assert out.startswith("session_logged_out (acme) is dismissed, after ")
+        assert not now.service.alerts.open_alerts()
+    async with running(state, database_options, channels=[]) as again:
+        assert not again.service.alerts.open_alerts()
+
+
 async def test_without_channels_a_test_says_how_to_set_one_up(
     state: Path, database_options: DatabaseOptions
 ) -> None:

@@ -39,6 +39,21 @@ def test_each_channel_is_told_from_its_level_on() -> None:
     assert (one.notes()[0].former_level, one.notes()[0].level) == ("warning", "critical")
 
 
+def test_what_is_dismissed_is_over_without_a_word() -> None:
+    """Nobody is told of it; where its trouble goes on it is told again, once its cooldown is over."""
+    one = Desk()
+    one.report(company="acme")
+    one.report(company="beta")
+    assert [incident.company for incident in one.desk.dismiss("pool_usage_high", "acme")] == ["acme"]
+    assert one.kinds() == ["raised", "raised"]
+    assert [trouble.incident.company for trouble in one.desk.troubles()] == ["beta"]
+    assert one.desk.dismiss("pool_usage_high", "acme") == []
+    one.report(company="acme")
+    assert one.kinds() == ["raised", "raised"]
+    one.seconds(kinds.cooldown_s("pool_usage_high") + 2)
+    assert one.kinds() == ["raised", "raised", "raised"]
+
+
 def test_what_gets_better_and_worse_again_is_no_escalation() -> None:
     """Only what is worse than was ever told of this trouble is news."""
     one = Desk()

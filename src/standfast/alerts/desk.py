@@ -112,6 +112,19 @@ class AlertDesk:
         """The same, as they were last reported."""
         return [one.as_alert() for one in self.troubles()]
 
+    def dismiss(self, name: str, company: str | None = None) -> list[Incident]:
+        """End what goes on under that name, of one company or of all, without a word to anybody. Where it is reported
+        again it is told again, after its cooldown."""
+        now_b = self._clock.boottime()
+        chosen = [
+            one
+            for one in self.troubles()
+            if one.incident.name == name and company in (None, one.incident.company)
+        ]
+        for trouble in chosen:
+            self._close(trouble, now_b)
+        return [one.incident for one in chosen]
+
     async def run(self) -> None:
         """Until cancelled: what time brings."""
         while True:
@@ -259,20 +272,24 @@ class AlertDesk:
     def _end(self, ender: Alert, ended: list[Trouble], now_b: float) -> None:
         said, channels = list[Trouble](), set[str]()
         for trouble in ended:
-            for held in self._storm.call_back(trouble.fingerprint):
-                self._keeping.drop_held(held)
-            trouble.is_open = trouble.is_held = False
-            trouble.incident.ended = self._clock.wall()
-            trouble.incident.duration_s = round(now_b - trouble.began_b, 1)
+            self._close(trouble, now_b)
             if trouble.is_said:
                 said.append(trouble)
                 channels.update(trouble.told)
-                trouble.cool_until_b = now_b + kinds.cooldown_s(trouble.incident.name)
-            self._keep(trouble)
         if said:
             self._hand_over(
                 resolved_note(ender, said, self._node, self._clock.wall(), now_b), channels, now_b
             )
+
+    def _close(self, trouble: Trouble, now_b: float) -> None:
+        for held in self._storm.call_back(trouble.fingerprint):
+            self._keeping.drop_held(held)
+        trouble.is_open = trouble.is_held = False
+        trouble.incident.ended = self._clock.wall()
+        trouble.incident.duration_s = round(now_b - trouble.began_b, 1)
+        if trouble.is_said:
+            trouble.cool_until_b = now_b + kinds.cooldown_s(trouble.incident.name)
+        self._keep(trouble)
 
     def _say(self, kind: NoteKind, trouble: Trouble, now_b: float) -> None:
         note = note_of(kind, trouble, self._node, self._clock.wall())

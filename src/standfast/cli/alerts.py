@@ -107,6 +107,28 @@ def try_channels(
         raise typer.Exit(TargetFailed.exit_code)
 
 
+@app.command("dismiss")
+def dismiss(
+    name: Annotated[str, typer.Argument(help="The alert's name, as 'standfast alerts --open' shows it.")],
+    *,
+    company: Annotated[str | None, typer.Option(metavar="ID", help="Only that company's.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """End an alert that nothing else will end; it is told again where its trouble goes on."""
+    dismissed = run_async(_dismissed(name, company))
+    if json:
+        print_json(dismissed)
+        return
+    for one in dismissed:
+        whose = one["company"] or one["subject"] or "this node"
+        console().print(f"{one['name']} ({whose}) is dismissed, after {duration(one['duration_s'] or 0)}.")
+
+
+async def _dismissed(name: str, company: str | None) -> list[dict[str, Any]]:
+    async with connect() as client:
+        return await client.dismiss_alert(name, company)
+
+
 def _print_alerts(found: list[dict[str, Any]], nothing: str) -> None:
     out = console()
     if not found:

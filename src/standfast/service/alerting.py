@@ -54,6 +54,13 @@ class TestAlerts(msgspec.Struct):
     channel: str | None = None
 
 
+class Dismiss(msgspec.Struct):
+    """Params of `alerts.dismiss`; without a company those of all, and of the whole node."""
+
+    name: str
+    company: str | None = None
+
+
 class Alerting:
     """The service's `AlertSink`. `open` before anything else can go wrong."""
 
@@ -110,7 +117,7 @@ class Alerting:
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
-        return {"alerts.list": self._list, "alerts.test": self._test}
+        return {"alerts.list": self._list, "alerts.test": self._test, "alerts.dismiss": self._dismiss}
 
     async def listed(
         self, since_s: float, open_only: bool = False, companies: Sequence[str] = (), limit: int = HISTORY_MAX
@@ -152,6 +159,19 @@ class Alerting:
     async def _list(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = checked(ListAlerts, params)
         return await self.listed(asked.since_s, asked.open_only, asked.companies, asked.limit)
+
+    async def _dismiss(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
+        asked = checked(Dismiss, params)
+        dismissed = self._desk.dismiss(asked.name, asked.company)
+        if not dismissed:
+            whose = f" of {asked.company}" if asked.company else ""
+            raise NotFound(
+                f"no alert {asked.name!r}{whose} goes on",
+                next_step="'standfast alerts --open' shows what does.",
+            )
+        log.info("alerts were dismissed", alert=asked.name, company=asked.company, count=len(dismissed))
+        now = self._clock.wall()
+        return [incident_wire(one, now) for one in dismissed]
 
     async def _test(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
         return await self.tested(checked(TestAlerts, params).channel)

@@ -270,6 +270,11 @@ class Client:
         """Send a test over one channel of alerts, or all, and wait for what becomes of it: docs/alerts.md."""
         return await self._typed(list[dict[str, Any]], "alerts.test", {"channel": channel}, CALL_TIMEOUT_S)
 
+    async def dismiss_alert(self, name: str, company: str | None = None) -> list[dict[str, Any]]:
+        """End the alert of that name, of one company or of all, without telling anybody: for what nothing will end. It
+        is told again where it goes on. Raises `NotFound` where nothing of that name goes on."""
+        return await self._typed(list[dict[str, Any]], "alerts.dismiss", {"name": name, "company": company})
+
     async def consumers(self, verb: Literal["list", "remove"], **params: str) -> Any:
         """The names that `on_message` goes on under: all of them, or remove the one of that `name`."""
         return await self._document(f"consumers.{verb}", params)
