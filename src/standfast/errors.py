@@ -245,6 +245,59 @@ class TooManyRequests(StandfastError):
     default_next_step = "Wait a minute, then try again."
 
 
+class BackupFailed(StandfastError):
+    """No backup was made, or one could not be stored; earlier ones are as they were."""
+
+    code = "backup_failed"
+    exit_code = 25
+    retryable = True
+    default_next_step = "Mend what it names, then: standfast backup run"
+
+
+class BackupDamaged(StandfastError):
+    """A backup, its manifest or a segment of the change log is not what was written, or not for this version."""
+
+    code = "backup_damaged"
+    exit_code = 26
+    default_next_step = "Use another one: 'standfast backup list' shows which are good."
+
+
+class ClientToolsMismatch(StandfastError):
+    """PostgreSQL's client programs are missing, or of a version that cannot serve this server."""
+
+    code = "client_tools"
+    exit_code = 27
+    default_next_step = (
+        "Install the client package of the server's version, or name it in STANDFAST_PG_BIN_DIR."
+    )
+
+
+class JobRunning(StandfastError):
+    """The same job runs already, here or on another node; nothing was done."""
+
+    code = "job_running"
+    exit_code = 28
+    retryable = True
+    default_next_step = "Wait until it has ended: 'standfast schedule' shows it."
+
+
+class RemoteFailed(StandfastError):
+    """A place for copies cannot be reached, refused, or gave back something else than it was given."""
+
+    code = "remote_failed"
+    exit_code = 29
+    retryable = True
+    default_next_step = "Check the remote's URL, account and room; the copy on this machine is not touched."
+
+
+class RestoreRefused(StandfastError):
+    """A restore would overwrite what is newer, belongs to somebody else, or cannot be put back; nothing was done."""
+
+    code = "restore_refused"
+    exit_code = 30
+    default_next_step = "See the plan: standfast backup restore NAME --dry-run"
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -272,6 +325,12 @@ BY_CODE: dict[str, type[StandfastError]] = {
         Unauthorized,
         Forbidden,
         TooManyRequests,
+        BackupFailed,
+        BackupDamaged,
+        ClientToolsMismatch,
+        JobRunning,
+        RemoteFailed,
+        RestoreRefused,
     )
 }
 

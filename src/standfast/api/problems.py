@@ -40,6 +40,12 @@ STATUS: Mapping[str, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "too_many_requests": 429,
+    "backup_failed": 503,
+    "backup_damaged": 500,
+    "client_tools": 500,
+    "job_running": 409,
+    "remote_failed": 503,
+    "restore_refused": 409,
     # Only HTTP has these.
     "malformed": 400,
     "method_not_allowed": 405,

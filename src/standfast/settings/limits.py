@@ -19,6 +19,7 @@ def check_limits(settings: Settings) -> None:
     _check_latency(settings)
     _check_grace(settings)
     _check_expired_keys(settings)
+    _check_remotes(settings)
     if (settings.telegram_bot_token is None) != (settings.telegram_chat_id is None):
         raise SettingsError(
             "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are of use only together, and one is missing",
@@ -64,4 +65,13 @@ def _check_grace(settings: Settings) -> None:
             f"CREDENTIALS_CACHE_TTL_MS ({grace}) ends before one try to reach PostgreSQL can fail ({probe}: "
             "POSTGRES_CONNECT_TIMEOUT_MS and POSTGRES_STATEMENT_TIMEOUT_MS together)",
             next_step=f"Set CREDENTIALS_CACHE_TTL_MS above {probe}, or lower the timeouts.",
+        )
+
+
+def _check_remotes(settings: Settings) -> None:
+    if settings.backup_remotes is not None and settings.backup_recipients is None:
+        raise SettingsError(
+            "BACKUP_REMOTES is set and BACKUP_RECIPIENTS is not: auth state would leave this machine in the clear",
+            next_step="Set BACKUP_RECIPIENTS to your age recipients ('age-keygen' makes one: age1…), or, where the "
+            "remotes encrypt themselves, to 'none'.",
         )

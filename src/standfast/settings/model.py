@@ -16,8 +16,9 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from standfast.redaction import MASK, mask_dsn, mask_phone
+from standfast.settings.keeping import AbsolutePath, KeepingSettings
 from standfast.settings.limits import check_limits
-from standfast.settings.places import absolute, default_state_dir
+from standfast.settings.places import default_state_dir
 from standfast.settings.server import check_connection_string, libpq_names_a_server, libpq_parameters
 
 Source = Literal["default", "environment", ".env", "command line"]
@@ -41,7 +42,6 @@ _SERVER_FIELDS = (
 _CONNECTION_STRINGS = ("database_url", "postgres_connection_string", "sentry_dsn")
 AlertLevel = Literal["info", "warning", "error", "critical"]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
-AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 ConnectionString = Annotated[SecretStr | None, AfterValidator(_dsn)]
 
 
@@ -54,7 +54,7 @@ class SettingView:
     source: Source
 
 
-class Settings(BaseSettings):
+class Settings(KeepingSettings):
     """The settings in force. `load_settings` builds it; built directly, it reads no environment."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -80,10 +80,8 @@ class Settings(BaseSettings):
     vault_max_mb: int = Field(4_096, alias="STANDFAST_VAULT_MAX_MB", ge=64)
     db_query_latency_threshold_ms: Milliseconds = Field(500, alias="DB_QUERY_LATENCY_THRESHOLD_MS")
     db_pool_usage_threshold: float = Field(0.8, alias="DB_POOL_USAGE_THRESHOLD", gt=0, le=1)
-    db_cleanup_retention_days: int = Field(30, alias="DB_CLEANUP_RETENTION_DAYS", ge=1, le=3_650)
     expired_keys_warning: int = Field(100, alias="STANDFAST_EXPIRED_KEYS_WARNING", ge=1)
     expired_keys_error: int = Field(500, alias="STANDFAST_EXPIRED_KEYS_ERROR", ge=1)
-    backup_max_age_h: float = Field(26.0, alias="STANDFAST_BACKUP_MAX_AGE_H", gt=0, le=8_760)
     metrics: Literal["token", "open", "off"] = Field("token", alias="STANDFAST_METRICS")
     sentry_dsn: SecretStr | None = Field(None, alias="SENTRY_DSN")
     telegram_bot_token: SecretStr | None = Field(None, alias="TELEGRAM_BOT_TOKEN")
@@ -95,7 +93,6 @@ class Settings(BaseSettings):
     sentry_level: AlertLevel = Field("warning", alias="STANDFAST_SENTRY_LEVEL")
     notify_urls: SecretStr | None = Field(None, alias="STANDFAST_NOTIFY_URLS")
     notify_level: AlertLevel = Field("error", alias="STANDFAST_NOTIFY_LEVEL")
-    backup_root: AbsolutePath | None = Field(None, alias="BACKUP_ROOT")
     auto_start_monitoring: bool = Field(True, alias="AUTO_START_MONITORING")
     use_pairing_code: bool = Field(False, alias="USE_PAIRING_CODE")
     whatsapp_phone_number: SecretStr | None = Field(None, alias="WHATSAPP_PHONE_NUMBER")
@@ -186,6 +183,11 @@ class Settings(BaseSettings):
         apart = self.model_copy(update=update)
         apart._always_embedded = True  # noqa: SLF001 - its own copy
         return apart
+
+    @property
+    def backup_directory(self) -> Path:
+        """Where backups lie."""
+        return self.backup_root or self.state_dir / "backups"
 
     @property
     def is_simulated(self) -> bool:

@@ -1,0 +1,1 @@
+"""Backups: made, listed, validated, proven, sent away."""

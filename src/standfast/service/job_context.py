@@ -1,0 +1,34 @@
+"""What a command's job is given, with or without a service beside it.
+
+Invariant: opening one starts no vault and asks PostgreSQL nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+
+from standfast.alert import AlertSink, LoggedAlerts
+from standfast.jobs.context import JobContext
+from standfast.jobs.progress import Progress, Silent
+from standfast.service.database import open_database
+from standfast.service.vault import vault_options
+from standfast.settings import Settings
+
+
+@contextlib.asynccontextmanager
+async def command_context(
+    settings: Settings, purpose: str, progress: Progress | None = None, alerts: AlertSink | None = None
+) -> AsyncIterator[JobContext]:
+    """For a command that runs a job in its own process. An embedded server is shared with a running service, or started
+    for as long as this lasts; `purpose` tells others who holds the state directory meanwhile."""
+    async with open_database(settings, purpose=purpose) as database:
+        yield JobContext(
+            settings,
+            database,
+            alerts or LoggedAlerts(),
+            str(uuid.uuid4()),
+            vault_options(settings).node_name,
+            progress or Silent(),
+        )
