@@ -168,7 +168,7 @@ async def test_duplicate_rows_are_reported_never_deleted(bare_database: Database
         await migrate(bare_database)
     assert "GROUP BY company_id, key_type, key_id" in caught.value.next_step
     count = Statement("count", "select count(*) from whatsapp_keys")
-    assert await bare_database.fetch(count) == [(6,)]
+    assert await bare_database.fetch(count) == [(5,)]
 
 
 @pytest.mark.parametrize(
