@@ -67,6 +67,7 @@ COMMANDS = (
         "Write a company's auth state as a folder that Baileys' useMultiFileAuthState reads.",
     ),
     Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
+    Listed("backup", "backup", "Backups of the database: run, list, show, prove, copy elsewhere, put back."),
     Listed(
         "doctor",
         "doctor",
