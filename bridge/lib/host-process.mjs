@@ -82,6 +82,7 @@ class HostProcess {
       'session.start': () => table.start(params),
       'session.stop': () => table.stop(params),
       'session.logout': () => table.logout(params),
+      'session.pre_keys': () => table.preKeys(params),
       'message.send': () => table.send(params),
       'messages.read': () => table.chat('read', params),
       'message.download': () => table.chat('download', params),

@@ -14,6 +14,7 @@ import { Liveness } from './liveness.mjs'
 import { attachmentOf } from './message-content.mjs'
 import { ackEvent, inactiveReceiptEvents, messageEvent, receiptEvents, statusEvents } from './message-events.mjs'
 import { requestPairingCode } from './pairing-code.mjs'
+import { listedPreKeys } from './pre-keys.mjs'
 import { Retries } from './retries.mjs'
 import { Sender } from './sender.mjs'
 import { signalStoreOver } from './signal-repository.mjs'
@@ -98,6 +99,12 @@ export class HostSession {
   async chat(method, params) {
     this.#requireOpen()
     return this.#chats[method](params)
+  }
+
+  /** Which pre-keys WhatsApp still hands out; see `listedPreKeys`. */
+  async preKeys() {
+    this.#requireOpen()
+    return listedPreKeys(this.#sock, this.#auth.creds, this.#auth.keys)
   }
 
   /** What is known of it by its traffic; asks for a sign of life where none came for `pingIdleMs`. */

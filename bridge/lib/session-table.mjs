@@ -66,6 +66,10 @@ export class SessionTable {
     return this.#held(params).chat(method, params)
   }
 
+  preKeys(params) {
+    return this.#held(params).preKeys()
+  }
+
   stats(pingIdleMs) {
     return [...this.#sessions.values()].map((session) => session.stats(pingIdleMs))
   }

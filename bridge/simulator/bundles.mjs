@@ -2,6 +2,7 @@
  * Owns: the iq namespace `encrypt`: counting, uploading, rotating and handing out pre-key bundles.
  * Invariant: a bundle handed out always carries the newest signed pre-key of its device.
  */
+import { createHash } from 'node:crypto'
 import { LOW_PRE_KEYS } from './registry.mjs'
 import { child, childBytes, children, firstChild, nowS, parseJid, QueryError, SERVER } from './stanzas.mjs'
 
@@ -31,8 +32,19 @@ export class Bundles {
 
   #digest({ device }) {
     if (!this.#registry.preKeyCount(device)) throw new QueryError(404, 'item-not-found')
-    const { registration, identity } = device.bundle
-    const content = [leaf('registration', registration), leaf('type', Buffer.from([5])), leaf('identity', identity)]
+    const { registration, identity, signedPreKey } = device.bundle
+    const preKeys = this.#registry.preKeys(device)
+    const hash = createHash('sha1')
+    for (const part of [identity, signedPreKey.value, signedPreKey.signature, ...preKeys.map(({ value }) => value)])
+      hash.update(Buffer.from(part))
+    const content = [
+      leaf('registration', registration),
+      leaf('type', Buffer.from([5])),
+      leaf('identity', identity),
+      { tag: 'skey', attrs: {}, content: ['id', 'value', 'signature'].map((name) => leaf(name, signedPreKey[name])) },
+      { tag: 'list', attrs: {}, content: preKeys.map(({ id }) => leaf('id', id)) },
+      leaf('hash', hash.digest()),
+    ]
     return [{ tag: 'digest', attrs: {}, content }]
   }
 

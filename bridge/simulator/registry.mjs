@@ -102,6 +102,12 @@ export class Registry {
     return entry ? entry.list.length - entry.taken : 0
   }
 
+  /** The one-time pre-keys that are left, [{ id, value }] as bytes, in the order in which they are handed out. */
+  preKeys(device) {
+    const { list, taken } = this.#preKeys.get(deviceKey(device.phone, device.id)) ?? { list: [], taken: 0 }
+    return list.slice(taken).map(preKeyOf)
+  }
+
   /** Adds uploaded one-time pre-keys, [{ id, value }] as bytes, behind those still left. */
   addPreKeys(device, uploaded) {
     const key = deviceKey(device.phone, device.id)
@@ -124,9 +130,9 @@ export class Registry {
     const key = deviceKey(device.phone, device.id)
     const entry = this.#preKeys.get(key)
     if (!entry || entry.taken >= entry.list.length) return null
-    const [id, value] = entry.list[entry.taken++]
+    const preKey = preKeyOf(entry.list[entry.taken++])
     this.#journal.put(`taken/${key}`, entry.taken)
-    return { id: Buffer.from(id, 'base64'), value: Buffer.from(value, 'base64') }
+    return preKey
   }
 
   #remember(account) {
@@ -144,6 +150,8 @@ export class Registry {
     }
   }
 }
+
+const preKeyOf = ([id, value]) => ({ id: Buffer.from(id, 'base64'), value: Buffer.from(value, 'base64') })
 
 const phoneBundle = (account) => ({
   registration: encodeBigEndian(account.registrationId),

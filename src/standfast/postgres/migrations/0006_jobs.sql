@@ -47,3 +47,13 @@ CREATE TABLE standfast_jobs (
     report     jsonb       NULL,
     PRIMARY KEY (job, due_at)
 );
+
+-- Pre-keys that WhatsApp no longer hands out, and since when: noted with what the key was then (written_at), so that an
+-- id that is given to another key begins anew.
+CREATE TABLE standfast_unlisted_pre_keys (
+    company_id text        NOT NULL,
+    key_id     text        NOT NULL,
+    written_at timestamptz NULL,
+    since      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (company_id, key_id)
+);
