@@ -17,7 +17,7 @@ import pytest
 from standfast.errors import DatabaseRejected
 from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.options import DatabaseOptions
-from standfast.service.doctor import addresses, connection, leftovers, login, refusals
+from standfast.service.doctor import addresses, leftovers, login, refusals
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result
 from standfast.settings.survey import survey_settings
@@ -271,14 +271,13 @@ def test_a_clock_that_differs_is_told(tcp_options: DatabaseOptions, monkeypatch:
 
 
 def test_a_pg_dump_older_than_the_server_makes_no_backups(
-    tcp_options: DatabaseOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tcp_options: DatabaseOptions, tmp_path: Path
 ) -> None:
     """By the version that the program tells."""
-    tool = tmp_path / "pg_dump"
-    tool.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.4'\n")
-    tool.chmod(0o755)
-    monkeypatch.setattr(connection, "client_tool", lambda _name: tool)
-    result = look(tcp_options)["postgres.pg_dump"]
+    for name in ("pg_dump", "pg_restore", "psql"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 12.4'\n")
+        (tmp_path / name).chmod(0o755)
+    result = look(tcp_options, pg_bin_dir=tmp_path)["postgres.pg_dump"]
     assert (result.outcome, "12.4" in result.message) == ("warning", True)
 
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from standfast.errors import PortInUse, SettingsError, StateDirectoryError
-from standfast.postgres.binaries import client_tool
+from standfast.errors import PortInUse, StateDirectoryError
 from standfast.postgres.embedded import EmbeddedServer, running_options
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import working_in
@@ -218,13 +217,6 @@ async def test_root_without_user_namespaces_is_told_what_to_do(state: Path) -> N
         _, err = await process.communicate()
     assert "SettingsError: PostgreSQL does not run as root" in err.decode()
     assert [entry.name for entry in entries(state)] == ["postgres.lock"]
-
-
-def test_the_servers_client_tools_are_found() -> None:
-    for name in ("pg_dump", "pg_restore", "psql"):
-        assert os.access(client_tool(name), os.X_OK)
-    with pytest.raises(SettingsError, match="no-such-tool"):
-        client_tool("no-such-tool")
 
 
 async def test_a_taken_port_is_named(state: Path) -> None:

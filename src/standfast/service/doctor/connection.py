@@ -5,21 +5,19 @@ Invariant: reads only.
 
 from __future__ import annotations
 
-import re
-import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from psycopg import pq
 
-from standfast.errors import StandfastError
-from standfast.postgres.binaries import client_tool
+from standfast.errors import ClientToolsMismatch
+from standfast.postgres.client_tools import find_client_tools
 from standfast.service.doctor.results import Result, ok, warning, wrong
 from standfast.service.doctor.session import Session
 
 OLDEST_MAJOR = 13  # gen_random_uuid() without an extension
 CLOCK_OFFSET_S = 2.0
-TOOL_TIMEOUT_S = 3.0
 
 
 def tls(session: Session) -> Iterator[Result]:
@@ -60,32 +58,15 @@ def version(session: Session) -> Iterator[Result]:
         )
     else:
         yield ok("postgres.version", "version", told)
-    yield _dump(major)
+    yield _dump(major, session.patient.settings.pg_bin_dir)
 
 
-def _dump(major: int) -> Result:
-    mend = (
-        f"Install the client tools of PostgreSQL {major} (on Debian from its own package source):\n"
-        f"apt-get install postgresql-client-{major}"
-    )
+def _dump(major: int, bin_dir: Path | None) -> Result:
     try:
-        tool = client_tool("pg_dump")
-        asked = subprocess.run(
-            [tool, "--version"], capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False
-        )
-    except StandfastError as error:
-        return warning("postgres.pg_dump", "pg_dump", f"{error.message}: no backups", mend)
-    except OSError as error:
-        return warning("postgres.pg_dump", "pg_dump", f"{tool} cannot be run: {error.strerror}", mend)
-    found = re.search(r"(\d+)(?:\.\d+)*", asked.stdout)
-    if asked.returncode != 0 or found is None:
-        return warning("postgres.pg_dump", "pg_dump", f"{tool} does not tell its version", mend)
-    told = f"{found[0]}, {tool}"
-    if int(found[1]) < major:
-        return warning(
-            "postgres.pg_dump", "pg_dump", f"{told}: older than the server ({major}), so no backups", mend
-        )
-    return ok("postgres.pg_dump", "pg_dump", told)
+        tools = find_client_tools(major, bin_dir)
+    except ClientToolsMismatch as error:
+        return warning("postgres.pg_dump", "pg_dump", f"no backups: {error.message}", error.next_step)
+    return ok("postgres.pg_dump", "pg_dump", f"{tools.version}, {tools.pg_dump}")
 
 
 def pooler(session: Session) -> Iterator[Result]:
