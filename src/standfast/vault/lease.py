@@ -68,6 +68,7 @@ class LeaseKeeper:
             # Removed by somebody who had the right to, or gone because PostgreSQL was restored: only a claim tells.
             acquired = await ask(create=True)
             if acquired.outcome == "acquired" and acquired.relation != "behind" and not create:
+                self._replica.tap.removed(holding.company, acquired.epoch, acquired.sequence)
                 await self._give_up(holding, record, "its auth state was removed")
                 await self._leases.release(holding.company, acquired.epoch)
                 return False

@@ -202,6 +202,7 @@ class Vault:
                     )
                 existed = await self._replication.remove(company, holding.epoch, holding.next_sequence())
                 holding.advance(holding.sequence)
+                self.replica.tap.removed(company, holding.epoch, holding.sequence)
                 await self.keeper.give_back(holding)
                 await self.replica.forget(holding.number)
                 return existed

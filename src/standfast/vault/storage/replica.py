@@ -133,6 +133,7 @@ class Replica(Writing):
             else:
                 break
         self._rebuilding = None
+        self.tap.rebuilt()
         self._tell(damage)
         return damage
 

@@ -26,6 +26,7 @@ from standfast.vault.storage.reading import Reading
 from standfast.vault.storage.rows import Entry
 from standfast.vault.storage.settling import Settling
 from standfast.vault.storage.slots import Slots
+from standfast.vault.storage.tap import NoTap, Tap
 from standfast.vault.storage.wishes import Wish
 
 TICK_S = 1.0
@@ -33,7 +34,7 @@ FREE_BYTES = 16 * 2**20  # with less left on the disk nothing new is begun
 
 
 class Writing(Reading):
-    """The part of `Replica` that changes what is kept."""
+    """The part of `Replica` that changes what is kept. `tap` is told of every change."""
 
     database: str | None
     _settling: Settling
@@ -41,6 +42,7 @@ class Writing(Reading):
 
     def __init__(self, file: VaultFile, wall: Callable[[], float]) -> None:
         super().__init__(file)
+        self.tap: Tap = NoTap()
         self._wall = wall
         self._refused: JournalUnwritable | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -59,17 +61,18 @@ class Writing(Reading):
         position = self._slots.take()
         row = journal.row(self._cipher, position, account, sequence, change, at)
         account.taken = account.ending = sequence
-        done = partial(self._appended, account, change, Entry(position, sequence, row[5], at))
+        done = partial(self._appended, account, change, Entry(position, sequence, row[5], at), row[2])
         if change.cleared:
             return commits.run(partial(_append_clearing, row), done)
         return commits.append(row, done)
 
-    def _appended(self, account: Account, change: Change, entry: Entry) -> None:
+    def _appended(self, account: Account, change: Change, entry: Entry, first: int) -> None:
         account.sequence = max(account.sequence, entry.last)
         account.ended = entry.last
         account.rows.add(entry)
         account.freshen(entry.last, change)
         self._settling.touch(account)
+        self.tap.changed(account.company, account.epoch, first, entry.last, change)
 
     def applied(self, number: int, sequence: int) -> None:
         """PostgreSQL has everything up to `sequence`: the journal need not keep it. On the disk within two seconds."""
@@ -127,12 +130,14 @@ class Writing(Reading):
         def done() -> None:
             account.filled(sequence, ahead)
             self._settling.touch(account)
+            self.tap.replaced(account.company)
 
         await self._run(step, done, heavy=True)
 
     async def set_epoch(self, number: int, epoch: int, held: bool) -> None:
         """The company is written under `epoch` from now on; `held`: under this node's lease."""
         await self._amend(number, epoch=epoch, held=held)
+        self.tap.claimed(self._account(number).company, epoch)
 
     async def set_released(self, number: int, stamp: str) -> None:
         """The lease was given back when `stamp` says."""
@@ -196,6 +201,7 @@ class Writing(Reading):
         self._settling.leave(account)
         self._accounts.pop(account.company, None)
         self._numbers.pop(account.number, None)
+        self.tap.left(account.company)
 
     async def discard(self, entry: int) -> None:
         """Delete a quarantined journal for good. `UsageError` where there is none of that id."""
