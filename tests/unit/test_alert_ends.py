@@ -11,6 +11,7 @@ import standfast
 from standfast.alert import Alert
 from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, JournalUnwritable
+from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
 from standfast.service import archivist
@@ -43,6 +44,9 @@ LASTING = (
     archivist._not_archived(ACME, AWAY),
     webhooks_alarms.failing("crm", 15.0, "answered 500"),
     webhooks_alarms.gone("crm", "it answered 410 Gone"),
+    changelog_alarms.stopped("No space left on device", None),
+    changelog_alarms.damaged(["segment 3 is missing"]),
+    changelog_alarms.not_sent("eu", AWAY, 3),
 )
 TOLD_BY_THE_DESK = {"alerts_not_kept"}  # of its own file, by a method that says its end too
 # Said within one process that saw the trouble, or by the next one that finds none.
@@ -62,6 +66,9 @@ SAID_ANYWAY = (
     webhooks_alarms.back("crm", quiet=True),
     webhooks_alarms.resumed("crm"),
     webhooks_alarms.settled("crm", "works"),
+    changelog_alarms.goes_on(quiet=True),
+    changelog_alarms.sound(),
+    changelog_alarms.sent("eu", quiet=True),
 )
 REPORTS = (
     vault_alerts.restored(10.0, 3),
@@ -97,7 +104,7 @@ def test_no_lasting_alert_was_left_out_of_the_list() -> None:
     root = Path(standfast.__file__).parent
     made = {
         name
-        for room in ("vault", "sessions", "messaging", "service")
+        for room in ("vault", "sessions", "messaging", "service", "jobs")
         for path in (root / room).rglob("*.py")
         for name in _lasting_in(ast.parse(path.read_text()))
     }
