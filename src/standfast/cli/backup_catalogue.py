@@ -76,7 +76,7 @@ def _age_s(backup: Backup) -> float:
 def _print_list(found: list[Backup]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("name", "age", "size", "rows", "kinds", "state", "copies", "restore test"):
-        table.add_column(name, justify="right" if name in ("age", "size", "rows") else "left")
+        table.add_column(name, justify="right" if name in ("age", "size", "rows") else "left", no_wrap=True)
     for backup in found:
         manifest = backup.manifest
         if manifest is None:

@@ -41,7 +41,8 @@ class Content(msgspec.Struct):
 
 
 class Manifest(msgspec.Struct, omit_defaults=True):
-    """Times in seconds since 1970; `snapshot_at` by the server's clock, when what is in the backup was so."""
+    """Times in seconds since 1970; `snapshot_at` by the server's clock, when what is in the backup was so. `identity`
+    is the database's own (standfast_identity), which it keeps where it is moved or restored."""
 
     format: int
     name: str
@@ -61,6 +62,7 @@ class Manifest(msgspec.Struct, omit_defaults=True):
     companies: dict[str, CompanyContent]
     digest: str
     digest_method: str
+    identity: str = ""
 
 
 class Validation(msgspec.Struct, omit_defaults=True):
