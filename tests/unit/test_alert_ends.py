@@ -11,6 +11,7 @@ import standfast
 from standfast.alert import Alert
 from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, JournalUnwritable
+from standfast.jobs.backup import alarms as backup_alarms
 from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
@@ -44,6 +45,7 @@ LASTING = (
     archivist._not_archived(ACME, AWAY),
     webhooks_alarms.failing("crm", 15.0, "answered 500"),
     webhooks_alarms.gone("crm", "it answered 410 Gone"),
+    backup_alarms.failed(AWAY, None),
     changelog_alarms.stopped("No space left on device", None),
     changelog_alarms.damaged(["segment 3 is missing"]),
     changelog_alarms.not_sent("eu", AWAY, 3),
@@ -66,6 +68,7 @@ SAID_ANYWAY = (
     webhooks_alarms.back("crm", quiet=True),
     webhooks_alarms.resumed("crm"),
     webhooks_alarms.settled("crm", "works"),
+    backup_alarms.made("20261122T030000Z", 1, 1_000),
     changelog_alarms.goes_on(quiet=True),
     changelog_alarms.sound(),
     changelog_alarms.sent("eu", quiet=True),
