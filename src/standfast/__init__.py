@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from standfast.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from standfast.errors import StandfastError
     from standfast.service.client import Client, connect
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from standfast.sessions.events import Event, Message
     from standfast.settings import Settings, load_settings
 
-__version__ = "0.1.0"
 __all__ = [
     "Client",
     "Event",

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import psycopg
 
-from standfast import __version__
 from standfast.errors import BackupFailed, StandfastError
 from standfast.jobs.backup.aside import on_disk
 from standfast.jobs.backup.catalogue import Catalogue, write_private
@@ -29,6 +28,7 @@ from standfast.postgres.client_connection import client_connection
 from standfast.postgres.client_tools import ClientTools
 from standfast.postgres.failures import from_driver
 from standfast.postgres.pool import Statement
+from standfast.version import __version__
 
 _CONTENT = "content.dump.zst"
 # The row is committed before the snapshot is taken, so that each backup holds its own.
