@@ -23,6 +23,7 @@ from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.settings import Settings
 from standfast.vault.clock import Clock
 from standfast.vault.opening import open_vault
+from standfast.vault.storage.replica import Replica
 from standfast.vault.vault import Vault
 
 START_PATIENCE_S = 0.8  # with a replica there, for an embedded server that is about to be ready
@@ -44,12 +45,14 @@ class Foundation:
         clock: Clock,
         observers: Observers,
         is_dead: Callable[[Company], bool],
+        attach: Callable[[Replica], None],
     ) -> None:
         self._settings = settings
         self._alerts = alerts
         self._clock = clock
         self._observers = observers
         self._is_dead = is_dead
+        self._attach = attach
         self._vault_is_open = False
 
     @contextlib.asynccontextmanager
@@ -82,6 +85,7 @@ class Foundation:
                     clock=self._clock,
                     key=vault_key(self._settings),
                     is_dead=self._is_dead,
+                    attach=self._attach,
                 )
             )
             self._vault_is_open = True

@@ -35,6 +35,7 @@ from standfast.postgres.replication import Replication
 from standfast.service.alerting import Alerting
 from standfast.service.archivist import Archivist
 from standfast.service.board import Board
+from standfast.service.changelog import ChangeLog
 from standfast.service.chatting import Chatting
 from standfast.service.consuming import Consuming
 from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
@@ -106,8 +107,14 @@ class Service:
         self.alerts = Alerting(settings, self.bus, given.clock, given.channels, given.couriers)
         self.state = StateDirectory(settings.state_dir)
         self._instruments = Instruments(settings)
+        self.change_log = ChangeLog(settings, self.alerts)
         self._foundation = Foundation(
-            settings, self.alerts, given.clock, self._instruments.observers, self._is_dead
+            settings,
+            self.alerts,
+            given.clock,
+            self._instruments.observers,
+            self._is_dead,
+            self.change_log.attach,
         )
         self._stack = contextlib.AsyncExitStack()
         self.simulator: Simulator | None = None
@@ -169,6 +176,7 @@ class Service:
             await self.simulator.start()
         foundation = self._foundation
         await self._stack.enter_async_context(foundation.open())
+        await self._stack.enter_async_context(self.change_log.writing())
         self.database, self.vault = foundation.database, foundation.vault
         opened = await self._stack.enter_async_context(
             open_correspondence(self.settings, self.vault, self.bus, self.alerts)

@@ -178,6 +178,7 @@ class Settings(KeepingSettings):
         """These settings with a state directory and an embedded database of their own, whatever server is
         named: what happens in the simulator must never reach a real company."""
         update = {**dict.fromkeys(_SERVER_FIELDS), "state_dir": self.state_dir / "simulator"}
+        update |= {"backup_root": None, "backup_remotes": None}
         if 0 < self.http_port < 65_535:
             update["http_port"] = self.http_port + 1  # the real service's is left free
         apart = self.model_copy(update=update)

@@ -39,6 +39,10 @@ _LAST_LOOK_S = 0.3
 _CANCEL_INTERVAL_S = 0.2
 
 
+def _nobody_listens(_replica: Replica) -> None:
+    return None
+
+
 def _nobody_is_dead(_company: Company) -> bool:
     return False
 
@@ -53,8 +57,10 @@ async def open_vault(
     clock: Clock | None = None,
     key: bytes | None = None,
     is_dead: Callable[[Company], bool] = _nobody_is_dead,
+    attach: Callable[[Replica], None] = _nobody_listens,
 ) -> AsyncIterator[Vault]:
-    """The vault whose file lies in `directory`, in front of `database` (opened, and closed, by the caller)."""
+    """The vault whose file lies in `directory`, in front of `database` (opened, and closed, by the caller). `attach` is
+    given its replica before anything becomes of it."""
     options, alerts, clock = options or VaultOptions(), alerts or LoggedAlerts(), clock or SystemClock()
 
     vault: Vault | None = None
@@ -70,6 +76,7 @@ async def open_vault(
             vault.damaged(damage)
 
     replica = Replica.open(directory, key, on_damage=damaged, wall=clock.wall, boot_id=clock.boot_id())
+    attach(replica)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(replica.close)
         # Its own connections: a pool that is exhausted or a long statement must not look like an outage.

@@ -1,7 +1,7 @@
 """`Folder`: one node's segments on this machine's disk, single ones and packs of older ones.
 
 Invariant: numbers never repeat and have no hole but those that retention has noted in `dropped.json` before it made
-them; `ends.json` says how far the log has come, so that a lost end is noticed too.
+them, and before a log that was begun anew; `ends.json` says how far the log has come, so that a lost end is noticed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,20 @@ class Dropped(msgspec.Struct):
     ranges: list[tuple[int, int]] = []
 
     def has(self, number: int) -> bool:
-        return any(first <= number <= last for first, last in self.ranges)
+        return self.covers(number, number)
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether all of `first` to `last` are dropped."""
+        return any(begin <= first and last <= end for begin, end in self.ranges)
+
+    def add(self, first: int, last: int) -> None:
+        ranges: list[tuple[int, int]] = []
+        for begin, end in sorted([*self.ranges, (first, last)]):
+            if ranges and begin <= ranges[-1][1] + 1:
+                ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+            else:
+                ranges.append((begin, end))
+        self.ranges = ranges
 
 
 class Inner(msgspec.Struct, array_like=True):
@@ -152,6 +165,16 @@ class Folder:
         """Whether a pack's index says that the segment has nothing of the company."""
         pack = self._packs.get(place.path)
         return pack is not None and place.number not in pack.index.companies.get(company, ())
+
+    def missing(self, before: File | None, after: File, dropped: Dropped) -> tuple[int, int] | None:
+        """The first and the last number that is neither there nor dropped between two files."""
+        first, last = before.last + 1 if before is not None else 1, after.first - 1
+        for begin, end in sorted(dropped.ranges):
+            if begin <= first <= end:
+                first = end + 1
+            if begin <= last <= end:
+                last = begin - 1
+        return (first, last) if first <= last else None
 
     def is_packed(self, place: Place) -> bool:
         return place.path in self._packs

@@ -185,11 +185,10 @@ class _Walk:
     def _check_hole(self, file: File | None, following: File | None) -> None:
         if following is None:
             return
-        before = file.last if file is not None else 0
-        missing = [number for number in range(before + 1, following.first) if not self._dropped.has(number)]
-        if missing:
+        missing = self.folder.missing(file, following, self._dropped)
+        if missing is not None and self._open(self._places(following)[0]).header.previous:
             raise BackupDamaged(
-                f"segments {missing[0]} to {missing[-1]} of the change log of node {self.folder.node} are missing",
+                f"segments {missing[0]} to {missing[1]} of the change log of node {self.folder.node} are missing",
                 next_step=_elsewhere(file, following),
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 
 import msgspec
 
@@ -56,6 +57,9 @@ class SegmentWriter:
         places = self._found(self.folder)
         ends = self._noted_ends()
         self.number = max([ends.last, *(place.number for place in places)])
+        if not self.number:
+            # A log that is begun anew, the old disk lost, has other numbers than the one that remotes still have.
+            self.number = int(time.time())
         self._previous = bytes.fromhex(ends.checksum) if ends.last == self.number else b""
         if not self._previous and places and places[-1].number == self.number:
             with contextlib.suppress(BackupDamaged):
@@ -106,7 +110,7 @@ class SegmentWriter:
         """What a segment that cannot be read had is unknown, and so is everything before it."""
         known = self._cached()
         positions = dict(known.companies)
-        expected = known.number + 1
+        expected = known.number + 1 if known.number else places[0].number if places else 0
         for place in places:
             if place.number <= known.number:
                 continue
