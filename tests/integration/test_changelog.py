@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+
+import pyrage
+import pytest
 
 from standfast.authstate.company import Company
 from standfast.jobs.changelog.state import state_at
 from standfast.postgres.options import DatabaseOptions
-from tests.integration.changelogs import State, log_settings, logged, next_second, state_of
-from tests.support import made_up_creds
+from standfast.postgres.pool import Database
+from standfast.postgres.store import PostgresAuthStore
+from tests.integration.changelogs import State, latest, log_settings, logged, next_second, state_of
+from tests.integration.services import running, short_directory
+from tests.support import Proxy, made_up_creds, until
 
 ACME, BETA = Company("acme"), Company("beta")
 
@@ -38,3 +51,139 @@ async def test_each_second_of_a_history_can_be_had_back(
             assert found.gap is None
             assert found.is_latest == (at == held[-1][0]), (at, company)
     assert await state_at(settings, ACME, held[0][0] - 60) is None
+
+
+@pytest.fixture
+async def paired(database: Database) -> Database:
+    await PostgresAuthStore(database).install(ACME, made_up_creds(), {"session": {"0": b'"0"'}})
+    return database
+
+
+async def test_what_is_written_in_an_outage_is_in_the_log_before_it_ends(
+    tmp_path: Path, tcp_options: DatabaseOptions, proxy: Proxy, paired: Database
+) -> None:
+    """The log needs no PostgreSQL."""
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    async with logged(settings, replace(tcp_options, port=proxy.port), ticking=True) as one:
+        await one.vault.open(ACME)
+        await proxy.cut()
+        await one.vault.set_keys(ACME, {"session": {"outage": b'"1"'}})
+        expected = one.state(ACME)
+
+        async def is_logged() -> bool:
+            return await latest(settings, ACME) == expected
+
+        await until(is_logged)
+        assert one.vault.held.get(ACME).pending  # type: ignore[union-attr]
+
+
+async def test_a_takeover_is_seen_in_the_logs_of_both_nodes(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """Whoever had the company at a moment tells its state then; a node that has it again begins with a snapshot."""
+    backups, identity = tmp_path / "backups", tmp_path / "identity"
+    identity.write_text(str(own := pyrage.x25519.Identity.generate()))
+    first, second = (
+        log_settings(
+            tmp_path / name, backups, backup_recipients=str(own.to_public()), backup_identity_file=identity
+        )
+        for name in ("one", "two")
+    )
+    held: list[tuple[float, State]] = []
+    for turn, settings in enumerate((first, second, first)):
+        async with logged(settings, database_options) as one:
+            await one.vault.open(ACME)
+            await one.vault.set_keys(ACME, {"session": {"turn": b'"%d"' % turn, f"{turn}": b'"x"'}})
+            held.append((await next_second(), one.state(ACME)))
+    for at, expected in held:
+        found = await state_at(first, ACME, at)
+        assert state_of(found) == expected, at
+        assert found is not None
+        assert found.is_latest == (at == held[-1][0])
+    assert len({state.node for at, _ in held if (state := await state_at(first, ACME, at))}) == 2
+
+
+async def _write_and_die(directory: Path, conninfo: str) -> None:
+    """One change that is in a segment, one that PostgreSQL has and no segment, one that only the journal has."""
+    settings = log_settings(directory / "one", directory / "backups")
+    async with logged(settings, DatabaseOptions(conninfo)) as one:
+        await one.vault.open(ACME)
+        await one.vault.set_keys(ACME, {"session": {"written": b'"1"'}})
+        await one.written()
+        await one.vault.set_keys(ACME, {"session": {"unwritten": b'"2"'}})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def test_what_a_killed_node_had_not_written_is_known_by_a_snapshot(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """The end of the gap is exact, and the log says where it begins; before it the state is that of its beginning."""
+    command = [sys.executable, "-m", "tests.integration.test_changelog", str(tmp_path)]
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [*command, database_options.to_conninfo()],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        timeout=30,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-3000:]
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    before = await latest(settings, ACME)
+    assert before is not None
+    assert set(before["session"]) == {"0", "written"}
+    died = await next_second()
+    async with logged(settings, database_options) as one:
+        await one.vault.open(ACME)
+        expected = one.state(ACME)
+    assert set(expected["session"]) == {"0", "written", "unwritten"}
+    assert await latest(settings, ACME) == expected
+    between = await state_at(settings, ACME, died)
+    assert between is not None
+    if between.gap is None:  # the journal still had it, with its time
+        assert state_of(between) == expected
+    else:
+        assert state_of(between) == before
+        assert between.gap[0] < died <= between.gap[1] + 1
+
+
+async def test_a_service_that_is_told_not_to_keeps_no_log(database_options: DatabaseOptions) -> None:
+    """STANDFAST_CHANGE_LOG=off writes nothing, and 'on' writes what the service does until it ends."""
+    with short_directory() as directory:
+        async with running(directory, database_options, change_log="off") as off:
+            await off.service.vault.open(ACME, pair=True)
+            await off.service.vault.create_creds(ACME, made_up_creds())
+            settings = off.service.settings
+        assert not settings.backup_directory.exists()
+        async with running(directory, database_options) as on:
+            await on.service.vault.open(ACME)
+            await on.service.vault.set_keys(ACME, {"session": {"1": b'"1"'}})
+        found = await latest(settings, ACME)
+        assert found is not None
+        assert found["session"] == {"1": b'"1"'}
+        kept = [path for path in settings.backup_directory.rglob("*") if path.is_file()]
+        assert kept
+        assert all(path.stat().st_mode & 0o077 == 0 for path in (*kept, *{path.parent for path in kept}))
+        assert not any(made_up_creds() in path.read_bytes() for path in kept)
+
+
+async def test_a_removed_company_has_no_state_from_then_on(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """What was before its removal can still be had."""
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    async with logged(settings, database_options) as one:
+        await one.vault.open(ACME)
+        there = await next_second()
+        one.vault.release(ACME)
+        await until(lambda: one.vault.held.get(ACME) is None)
+        assert await one.vault.remove(ACME)
+    gone, before = await state_at(settings, ACME), await state_at(settings, ACME, there)
+    assert gone is not None
+    assert gone.creds is None
+    assert before is not None
+    assert before.creds is not None
+    assert json.loads(before.creds) == json.loads(made_up_creds())
+
+
+if __name__ == "__main__":
+    asyncio.run(_write_and_die(Path(sys.argv[1]), sys.argv[2]))
