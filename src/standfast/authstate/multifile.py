@@ -47,16 +47,18 @@ class Folder:
         return sum(map(len, self.keys.values()))
 
 
-def export_folder(directory: Path, creds: bytes, keys: Keys, *, overwrite: bool = False) -> int:
+def export_folder(
+    directory: Path, creds: bytes, keys: Keys, *, overwrite: bool = False, with_own: bool = False
+) -> int:
     """Write `creds` and `keys` as `directory` (made; its parent must exist); how many files that took.
 
-    Types of Standfast's own (`OWN_PREFIX`) stay behind: they hold what other clients have no use for.
+    Types of Standfast's own (`OWN_PREFIX`) stay behind unless `with_own`: other clients have no use for them.
     A directory that holds something is refused, except an earlier export where `overwrite` is set.
     """
     parse_creds(creds)
     directory = directory.absolute()
     _check_target(directory, overwrite=overwrite)
-    files = dict(_files(creds, keys))
+    files = dict(_files(creds, keys if with_own else _of_clients(keys)))
     fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
     try:
         for name, content in files.items():
@@ -96,8 +98,7 @@ def import_folder(directory: Path) -> Folder:
 def _files(creds: bytes, keys: Keys) -> Iterator[tuple[str, bytes]]:
     yield CREDS, canonical_json(creds)
     index: dict[str, dict[str, str]] = {}
-    theirs = {key_type: ids for key_type, ids in keys.items() if not key_type.startswith(OWN_PREFIX)}
-    for key_type, key_id in sorted((key_type, key_id) for key_type, ids in theirs.items() for key_id in ids):
+    for key_type, key_id in sorted((key_type, key_id) for key_type, ids in keys.items() for key_id in ids):
         name = file_name(key_type, key_id)
         if name is None or name in index:
             # Two ids of one name, or a name that no file can have: Baileys could not keep them either. The index can.
@@ -106,6 +107,10 @@ def _files(creds: bytes, keys: Keys) -> Iterator[tuple[str, bytes]]:
         index[name] = {"type": key_type, "id": key_id, "sha256": _digest(content)}
         yield name, content
     yield INDEX, json.dumps({"format": _FORMAT, "version": _VERSION, "files": index}, indent=1).encode()
+
+
+def _of_clients(keys: Keys) -> Keys:
+    return {key_type: ids for key_type, ids in keys.items() if not key_type.startswith(OWN_PREFIX)}
 
 
 def _key(

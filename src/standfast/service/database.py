@@ -98,6 +98,11 @@ def reachable_options(settings: Settings) -> DatabaseOptions | None:
     return options and _limited(options, settings)
 
 
+def other_database(settings: Settings, dsn: str) -> Database:
+    """Another one than the settings', with their deadlines."""
+    return Database(_limited(DatabaseOptions(conninfo=dsn), settings), NOBODY.queries)
+
+
 def _external(settings: Settings) -> DatabaseOptions:
     parameters = settings.database_parameters()
     # libpq's own variables name the server where there are no parameters.

@@ -47,7 +47,7 @@ async def local_replica(settings: Settings, purpose: str) -> AsyncIterator[Repli
     if not (directory / "vault.db").exists():
         yield None
         return
-    async with _held(settings, purpose):
+    async with held_directory(settings, purpose):
         alerts = LoggedAlerts()
         replica = Replica.open(
             directory,
@@ -82,7 +82,7 @@ async def local_decisions(settings: Settings, purpose: str) -> AsyncIterator[Dec
         yield None
         return
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_held(settings, purpose))
+        await stack.enter_async_context(held_directory(settings, purpose))
         database = await stack.enter_async_context(open_database(settings, owner=True))
         vault = await stack.enter_async_context(
             open_vault(directory, database, vault_options(settings), key=vault_key(settings))
@@ -92,7 +92,8 @@ async def local_decisions(settings: Settings, purpose: str) -> AsyncIterator[Dec
 
 
 @contextlib.asynccontextmanager
-async def _held(settings: Settings, purpose: str) -> AsyncIterator[None]:
+async def held_directory(settings: Settings, purpose: str) -> AsyncIterator[None]:
+    """Hold the state directory, having waited for another command. `StateDirectoryError` where a service has it."""
     state = StateDirectory(settings.state_dir)
     deadline = time.monotonic() + TURN_TIMEOUT_S
     while not state.try_acquire(purpose):

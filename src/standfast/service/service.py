@@ -50,6 +50,7 @@ from standfast.service.node_gauges import NodeGauges
 from standfast.service.operators import Operators
 from standfast.service.picture import HealthPicture
 from standfast.service.readers import Readers
+from standfast.service.restore_methods import RestoreMethods
 from standfast.service.roster import VaultRoster
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
@@ -282,6 +283,7 @@ class Service:
         )
         self.gateway.serve_hosts(self.hosts)
         consuming = Consuming(self.mailbox.consumers)
+        restoring = RestoreMethods(self.vault, self.pool, self.gateway)
         self._watch_health()
         rooms = (
             operators,
@@ -291,12 +293,14 @@ class Service:
             consuming,
             self.monitoring,
             self.alerts,
+            restoring,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
         def gone(connection: Connection) -> None:
             operators.gone(connection)
             consuming.gone(connection)
+            restoring.gone(connection)
 
         self.gateway.serve_operators(methods, gone)
         self._follower = DatabaseFollower(

@@ -43,8 +43,8 @@ _POLL_S = 0.01
 
 
 class Holdings:
-    """`barred` is why no company may be opened just now, where there is such a reason; `damage` what was last found of
-    the vault's file. `probe` is told of a failure that a call to PostgreSQL met."""
+    """`barred` is why no company may be opened just now, where there is such a reason, `withheld` why some may not;
+    `damage` what was last found of the vault's file. `probe` is told of a failure that a call to PostgreSQL met."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Holdings:
         probe: Callable[[StandfastError], None],
     ) -> None:
         self.barred: StandfastError | None = None
+        self.withheld: dict[Company, StandfastError] = {}
         self.damage: Damage | None = None
         self.replicator = Replicator(replica, replication, outage, options, alerts, self._lost, probe)
         self._replica = replica
@@ -105,6 +106,10 @@ class Holdings:
         if self.barred is not None:
             raise self.barred
         async with self.locked(company) as holding:
+            if company in self.withheld:
+                if not holding.is_ready:
+                    self.dismiss(holding)
+                raise self.withheld[company]
             holding.is_open = True
             try:
                 creds = await self._opened_undamaged(holding, pair=pair)

@@ -106,7 +106,7 @@ class LeaseKeeper:
         elif record.complete and (acquired.relation == "behind" or acquired.sequence < record.applied):
             await self._replica.set_epoch(record.number, epoch, True)
             holding.place(record.number, epoch, record.sequence, acquired.sequence)
-            await self._push_whole(holding)
+            self._alerts.take(raised.diverged(company, await self.push_whole(holding)))
         else:
             await self._continue(holding, record, acquired)
         holding.claimed = True
@@ -127,8 +127,8 @@ class LeaseKeeper:
                     await self._replica.fill(number, rows)
             await self._replica.finish_fill(number, sequence)
 
-    async def _push_whole(self, holding: Holding) -> None:
-        """PostgreSQL has gone back in time: the replica is newer and replaces what is there."""
+    async def push_whole(self, holding: Holding) -> int:
+        """The replica of a company that was just claimed replaces what PostgreSQL has; how many keys that are."""
         company, record = holding.company, self._replica.record(holding.company)
         assert record is not None, "it was claimed under its record"
         change = self._replica.everything(holding.number)
@@ -141,7 +141,7 @@ class LeaseKeeper:
         if outcome.outcome != "applied":
             raise CompanyInUse(f"another process took {holding.company} while its state was being restored")
         self._note_applied(holding, outcome)
-        self._alerts.take(raised.diverged(holding.company, change.key_count))
+        return change.key_count
 
     def _note_applied(self, holding: Holding, outcome: Delivered) -> None:
         self._replica.applied(holding.number, outcome.sequence)

@@ -24,14 +24,20 @@ __all__ = ["MigrationPlan", "Notice", "Step", "migrate"]
 _LOCK = 0x5374616E64666173  # "Standfas": one number that all who migrate agree on
 _LOCK_TIMEOUT_S = 15.0
 _TIMEOUT_S = 120.0
+_IDENTIFY = "update standfast_identity set id = $1::uuid"
 _START_PATIENCE_S = 5.0
 
 
 async def migrate(
-    database: Database, *, dry_run: bool = False, lock_timeout_s: float = _LOCK_TIMEOUT_S
+    database: Database,
+    *,
+    dry_run: bool = False,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    identity: str | None = None,
 ) -> MigrationPlan:
     """What had to be done, done (or, `dry_run`, only found out). Two at once are safe: the second waits and
-    finds nothing left. `DatabaseRejected` names the table and column that cannot be adopted, before any change."""
+    finds nothing left. `DatabaseRejected` names the table and column that cannot be adopted, before any change.
+    `identity`: the one that the database is to have from its first moment on, for a restore."""
 
     async def attempt() -> MigrationPlan:
         async with database.transaction("migrate", _TIMEOUT_S) as connection:
@@ -40,7 +46,10 @@ async def migrate(
             else:
                 await connection.execute(f"set local lock_timeout = {int(lock_timeout_s * 1000)}")
                 await connection.execute("select pg_advisory_xact_lock($1)", [_LOCK])
-            return await _bring_up(connection, dry_run)
+            plan = await _bring_up(connection, dry_run)
+            if identity is not None and not dry_run:
+                await connection.execute(_IDENTIFY, [identity])
+            return plan
 
     try:
         return await retried(attempt, is_transient, budget_s=_START_PATIENCE_S, on_retry=lambda: None)

@@ -1,0 +1,1 @@
+"""Restore: what a backup or the change log knows of companies, put in place of what the database has."""

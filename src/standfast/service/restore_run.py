@@ -1,0 +1,139 @@
+"""A restore as a command runs it: the backup found, the plan made, shown and agreed to, then done.
+
+Invariant: nothing is changed before the plan was agreed to, and no second restore begins while one is unfinished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from psycopg import conninfo
+
+from standfast.alert import AlertSink, LoggedAlerts
+from standfast.errors import RestoreRefused, UsageError
+from standfast.jobs.backup.catalogue import Backup, Catalogue
+from standfast.jobs.context import JobContext
+from standfast.jobs.progress import Progress, Silent
+from standfast.jobs.restore.abandon import abandon
+from standfast.jobs.restore.from_backup import BackupSource
+from standfast.jobs.restore.later import LoggedStates
+from standfast.jobs.restore.node import LocalNode
+from standfast.jobs.restore.plan import Plan, Wish
+from standfast.jobs.restore.restore import Restore, RestoreReport, Work
+from standfast.jobs.restore.same import same_as
+from standfast.jobs.restore.steps import Steps, StepsFile
+from standfast.postgres.client_tools import find_client_tools
+from standfast.service.restoring import restoring_context
+from standfast.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`to`: another database than that of the settings."""
+
+    name: str
+    wish: Wish
+    to: str | None = field(default=None, repr=False)
+
+
+async def restore_backup(
+    settings: Settings,
+    asked: Asked,
+    agree: Callable[[Plan], bool],
+    progress: Progress | None = None,
+    alerts: AlertSink | None = None,
+) -> RestoreReport | None:
+    """Restore, if `agree` says so of the plan (it is asked in a thread); None where it does not."""
+    steps = StepsFile(settings.state_dir)
+    steps.refuse_unfinished()
+    backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, asked.name)
+    source = await _source(settings, backup)
+    async with restoring_context(
+        settings, progress or Silent(), alerts or LoggedAlerts(), _checked(asked.to)
+    ) as (context, node):
+        restore = Restore(_work(context, node, source, steps))
+        assert backup.manifest is not None
+        wish = replace(asked.wish, same=await same_as(context.database, backup.manifest))
+        plan = await restore.plan(wish)
+        if not await asyncio.to_thread(agree, plan):
+            return None
+        if not plan.writes:
+            return None
+        return await restore.run(plan, wish)
+
+
+async def resume_unfinished(
+    settings: Settings, to: str | None, progress: Progress | None = None, alerts: AlertSink | None = None
+) -> RestoreReport:
+    """Go on with the unfinished restore. `RestoreRefused` where there is none."""
+    steps = StepsFile(settings.state_dir)
+    found = _unfinished(steps)
+    backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, found.source)
+    source = await _source(settings, backup)
+    async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
+        context,
+        node,
+    ):
+        return await Restore(_work(context, node, source, steps)).resume(found)
+
+
+async def abandon_unfinished(
+    settings: Settings, to: str | None, progress: Progress | None = None, alerts: AlertSink | None = None
+) -> RestoreReport:
+    """Put back what the unfinished restore has replaced. `RestoreRefused` where there is none."""
+    steps = StepsFile(settings.state_dir)
+    found = _unfinished(steps)
+    if found.other_database != (to is not None):
+        raise RestoreRefused(
+            f"the unfinished restore is into {found.target}",
+            next_step="Name the same database: with --to if it was begun with --to, else without.",
+        )
+    async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
+        context,
+        node,
+    ):
+        return await abandon(context, node, steps, found)
+
+
+async def _source(settings: Settings, backup: Backup) -> BackupSource:
+    assert backup.manifest is not None, "the catalogue gives none without one"
+    versions = (backup.manifest.server_version, backup.manifest.client_version)
+    major = max(_major(version) for version in versions)
+    tools = await asyncio.to_thread(find_client_tools, major, settings.pg_bin_dir)
+    return BackupSource(backup, settings, tools.pg_restore)
+
+
+def _work(context: JobContext, node: LocalNode | None, source: BackupSource, steps: StepsFile) -> Work:
+    return Work(context, source, node, steps, LoggedStates(context.settings) if node is not None else None)
+
+
+def _unfinished(steps: StepsFile) -> Steps:
+    found = steps.read()
+    if found is None:
+        raise RestoreRefused(
+            "no restore is unfinished", next_step="Begin one: standfast backup restore NAME --dry-run"
+        )
+    return found
+
+
+def _major(version: str) -> int:
+    digits = version.split(".", maxsplit=1)[0].rsplit(maxsplit=1)[-1]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _checked(dsn: str | None) -> str | None:
+    """A password in a command's arguments can be read by everybody on the machine."""
+    if dsn is None:
+        return None
+    try:
+        parts = conninfo.conninfo_to_dict(dsn)
+    except Exception:  # noqa: BLE001  # libpq's own words would repeat a piece of it
+        raise UsageError("what --to names is no connection string of libpq") from None
+    if parts.get("password"):
+        raise UsageError(
+            "the connection string of --to holds a password, which every user of this machine could read",
+            next_step="Give it without, and the password in PGPASSWORD or ~/.pgpass.",
+        )
+    return dsn

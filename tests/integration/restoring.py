@@ -1,0 +1,86 @@
+"""What tests of restores share: a company with keys of every kind, a lost database, a restore without questions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+
+from standfast.authstate.company import Company
+from standfast.jobs.restore.plan import Plan, Wish
+from standfast.jobs.restore.restore import RestoreReport
+from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.store import PostgresAuthStore, Snapshot
+from standfast.service.restore_run import Asked, restore_backup
+from standfast.settings import Settings
+from tests.support import made_up_creds
+
+ACME, BOLT = Company("acme"), Company("bolt")
+ME = {"id": "79990000001:5@s.whatsapp.net", "lid": "111222333:5@lid"}
+GROUP = "1203630@g.us"
+OWN, THEIRS = f"{GROUP}::79990000001::5", f"{GROUP}::79990000002::0"
+CREDS = made_up_creds(me=ME, account={}, nextPreKeyId=40, firstUnuploadedPreKeyId=40)
+KEYS = {
+    "pre-key": {"1": b'{"a":1}', "39": b'{"a":39}'},
+    "session": {"79990000002.0": b'"s1"', "tab\\t": b'"line\\nbreak \\\\ back"'},
+    "sender-key": {OWN: b'"own"', THEIRS: b'"theirs"'},
+    "sender-key-memory": {GROUP: b'{"x":true}'},
+    "lid-mapping": {"79990000002": b'"444"', "444_reverse": b'"79990000002"'},
+    "standfast-taken": {"taken": b'["x"]'},
+}
+KEPT_WHEN_ROLLED_BACK = {
+    "pre-key": KEYS["pre-key"],
+    "sender-key": {THEIRS: b'"theirs"'},
+    "lid-mapping": KEYS["lid-mapping"],
+    "standfast-taken": KEYS["standfast-taken"],
+}
+
+
+async def fill(store: PostgresAuthStore, company: Company = ACME, creds: bytes = CREDS) -> None:
+    await store.install(company, creds, KEYS)
+
+
+def lose(options: DatabaseOptions) -> None:
+    """All tables go, as with a server that was lost and set up anew."""
+    with psycopg.connect(options.to_conninfo(), autocommit=True) as connection:
+        connection.execute("drop schema public cascade")
+        connection.execute("create schema public")
+
+
+def said(options: DatabaseOptions, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(options.to_conninfo(), autocommit=True) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def values(found: Snapshot | None) -> dict[str, dict[str, Any]]:
+    assert found is not None
+    return {
+        key_type: {name: json.loads(value) for name, value in ids.items()}
+        for key_type, ids in found.keys.items()
+    }
+
+
+def meant(keys: dict[str, dict[str, bytes]]) -> dict[str, dict[str, Any]]:
+    return values(Snapshot(b"", keys))
+
+
+async def restored(
+    settings: Settings, name: str = "latest", to: str | None = None, **wish: Any
+) -> RestoreReport:
+    """Restore whatever the plan says."""
+    report = await restore_backup(settings, Asked(name, Wish(**wish), to), lambda _plan: True)
+    assert report is not None, "the plan had nothing to do"
+    return report
+
+
+async def planned(settings: Settings, name: str = "latest", to: str | None = None, **wish: Any) -> Plan:
+    """The plan, and nothing done."""
+    plans: list[Plan] = []
+
+    def note(plan: Plan) -> bool:
+        plans.append(plan)
+        return False
+
+    await restore_backup(settings, Asked(name, Wish(**wish), to), note)
+    return plans[0]
