@@ -66,7 +66,7 @@ async def test_what_is_written_in_an_outage_is_in_the_log_before_it_ends(
     settings = log_settings(tmp_path / "one", tmp_path / "backups")
     async with logged(settings, replace(tcp_options, port=proxy.port), ticking=True) as one:
         await one.vault.open(ACME)
-        await proxy.cut()
+        proxy.freeze()
         await one.vault.set_keys(ACME, {"session": {"outage": b'"1"'}})
         expected = one.state(ACME)
 

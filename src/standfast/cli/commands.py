@@ -69,6 +69,11 @@ COMMANDS = (
     Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
     Listed("backup", "backup", "Backups of the database: run, list, show, prove, copy elsewhere, put back."),
     Listed(
+        "changelog",
+        "changelog",
+        "The log of every change, for 'standfast restore --at': list, verify, compact.",
+    ),
+    Listed(
         "doctor",
         "doctor",
         "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
