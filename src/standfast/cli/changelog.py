@@ -91,7 +91,8 @@ async def _verified() -> dict[str, Any]:
 async def _compacted(*, dry_run: bool) -> dict[str, Any]:
     from standfast.jobs.changelog.compact import compact as compact_log
 
-    return _plain(await compact_log(current_settings(), dry_run=dry_run))
+    done: dict[str, Any] = _plain(await compact_log(current_settings(), dry_run=dry_run))
+    return done
 
 
 def _plain(document: Any) -> Any:
