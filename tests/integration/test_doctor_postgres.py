@@ -24,6 +24,7 @@ from standfast.settings.survey import survey_settings
 from standfast.state_dir import StateDirectory
 from tests.cli_support import own_surroundings
 from tests.doctoring import found, outcome, patient
+from tests.pooler import Relay
 
 SECRET = "hunter2-marker"
 Seen = dict[str, Result]
@@ -279,37 +280,6 @@ def test_a_pg_dump_older_than_the_server_makes_no_backups(
         (tmp_path / name).chmod(0o755)
     result = look(tcp_options, pg_bin_dir=tmp_path)["postgres.pg_dump"]
     assert (result.outcome, "12.4" in result.message) == ("warning", True)
-
-
-class Relay:
-    """Stands before PostgreSQL as a pooler does: a login is answered with a process id of its own."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
-        self.serving: list[asyncio.Task[None]] = []
-
-    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.serving.append(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection(*self._target)
-        await asyncio.gather(
-            self._pump(reader, upstream[1], rewrite=False), self._pump(upstream[0], writer, rewrite=True)
-        )
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, rewrite: bool
-    ) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                key = data.find(b"K\x00\x00\x00") if rewrite else -1
-                if key >= 0:
-                    data = data[: key + 5] + (4321).to_bytes(4, "big") + data[key + 9 :]
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 async def test_a_pooler_in_between_is_told(tcp_options: DatabaseOptions) -> None:
