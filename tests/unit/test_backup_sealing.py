@@ -97,6 +97,15 @@ def test_what_was_added_at_the_end_is_found(case: Case) -> None:
         case.read()
 
 
+def test_the_file_of_another_backup_is_found(case: Case, tmp_path: Path) -> None:
+    """It is whole, opens, and is not the one that the manifest is of."""
+    (tmp_path / "other").mkdir()
+    other = made(tmp_path / "other", case.identity, PLAIN[:-1] + b"b")
+    case.backup.content.write_bytes(other.backup.content.read_bytes())
+    with pytest.raises(BackupDamaged, match="checksum differs"):
+        case.read()
+
+
 def test_a_file_that_is_gone_is_no_empty_one(case: Case) -> None:
     case.backup.content.unlink()
     with pytest.raises(BackupDamaged, match="cannot be read"):
