@@ -12,6 +12,7 @@ import typer
 
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, print_json, size
+from standfast.cli.progress import progress_shown
 from standfast.jobs.backup.manifest import Kind
 from standfast.jobs.backup.report import BackupReport, Plan
 from standfast.jobs.backup.run import run_backup
@@ -38,7 +39,7 @@ def run(
 ) -> None:
     """Make a backup, prove that it can be read, then remove those that are kept no longer."""
     kinds: tuple[Kind, ...] = ("daily", "monthly") if monthly else ("daily",)
-    report = run_async(_run(kinds, dry_run=dry_run))
+    report = run_async(_run(kinds, dry_run=dry_run, json=json))
     if json:
         print_json(msgspec.to_builtins(report))
     elif report.plan is not None:
@@ -47,9 +48,10 @@ def run(
         _print_report(report, verbose=verbose)
 
 
-async def _run(kinds: tuple[Kind, ...], *, dry_run: bool) -> BackupReport:
-    async with command_context(current_settings(), "backup") as context:
-        return await run_backup(context, kinds, dry_run=dry_run)
+async def _run(kinds: tuple[Kind, ...], *, dry_run: bool, json: bool) -> BackupReport:
+    with progress_shown(json=json) as progress:
+        async with command_context(current_settings(), "backup", progress) as context:
+            return await run_backup(context, kinds, dry_run=dry_run)
 
 
 def _print_report(report: BackupReport, *, verbose: bool) -> None:
