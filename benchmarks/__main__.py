@@ -3,8 +3,9 @@
 Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
 middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
 (many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
-Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch). Rounds alternate between
-what is compared; medians are shown; figures go to a JSON file each.
+Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `pointintime` (a past
+state, and what its log costs). Rounds alternate between what is compared; medians are shown; figures go to a JSON file
+each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import api, drains, fleet, health, line, outage, restart, sessions, traces, webhooks
+from benchmarks import (
+    api,
+    drains,
+    fleet,
+    health,
+    line,
+    moments,
+    outage,
+    restart,
+    sessions,
+    traces,
+    webhooks,
+)
 from benchmarks.bench import Bench, prepared
 from standfast import __version__
 
@@ -48,6 +61,7 @@ SECTIONS = {
     "api": Section(api.measure, api.show),
     "webhooks": Section(webhooks.measure, webhooks.show),
     "health": Section(health.measure, health.show),
+    "pointintime": Section(moments.measure, moments.show),
 }
 
 

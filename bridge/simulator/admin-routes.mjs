@@ -95,11 +95,23 @@ async function removeContact(rooms, phone) {
 }
 
 function createGroup({ registry, groups }, { subject, participants }) {
+  const phones = phonesOf(registry, participants)
+  return groups.create(text(subject, 'subject', 100), phones)
+}
+
+function addToGroup({ registry, groups }, jid, { participants }) {
+  const group = groups.find(jid)
+  if (!group) throw new AdminError(404, 'unknown_group', 'there is no such group', 'see GET /groups')
+  groups.addMembers(group, phonesOf(registry, participants))
+}
+
+/** Phone numbers that have an account from now on. */
+function phonesOf(registry, participants) {
   if (!Array.isArray(participants) || !participants.length)
     throw bad('participants must be a list of phones', 'name at least one phone')
   const phones = participants.map((phone) => phoneNumber(phone, 'participant'))
   for (const phone of phones) registry.ensureAccount(phone)
-  return groups.create(text(subject, 'subject', 100), phones)
+  return phones
 }
 
 const status = ({ connections }) => ({
@@ -168,6 +180,10 @@ export const routes = [
     },
   })),
   route('POST', '/groups', (rooms, { body }) => ({ status: 201, body: { jid: createGroup(rooms, body).jid } })),
+  route('POST', '/groups/:jid/participants', (rooms, { params, body }) => {
+    addToGroup(rooms, params[0], body)
+    return { status: 201, body: { added: true } }
+  }),
   route('GET', '/faults', (rooms) => ({ body: { faults: rooms.faults.list() } })),
   route('POST', '/faults', (rooms, { body }) => {
     if (body.phone !== undefined) phoneNumber(body.phone)

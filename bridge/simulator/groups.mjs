@@ -62,6 +62,14 @@ export class Groups {
     return group
   }
 
+  /** The owner adds members; everybody's clients are told. */
+  addMembers(group, phones) {
+    this.#add(group, phones)
+    this.#save(group)
+    const content = phones.map((phone) => this.#participantNode({ phone, role: null }))
+    this.#notify(group, group.owner, { tag: 'add', attrs: {}, content }, null)
+  }
+
   answer(connection, iq) {
     const request = firstChild(iq)
     const { to, type } = iq.attrs

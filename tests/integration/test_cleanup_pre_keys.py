@@ -111,6 +111,8 @@ async def test_a_look_without_notes_changes_nothing(database: Database) -> None:
     before = await run(database, "select * from standfast_unlisted_pre_keys order by key_id")
     assert (await _spent(database, whatsapp, note=False)).key_ids == ("1", "2", "3", "6", "7", "8", "9")
     assert await run(database, "select * from standfast_unlisted_pre_keys order by key_id") == before
+    await run(database, "update whatsapp_keys set updated_at = now() where key_id = '1'")
+    assert "1" not in (await _spent(database, whatsapp, note=False)).key_ids
 
 
 async def test_an_adopted_table_without_times_is_judged_by_the_answers_alone(bare_database: Database) -> None:

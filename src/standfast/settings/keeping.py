@@ -29,7 +29,7 @@ class KeepingSettings(BaseSettings):
     backup_max_age_h: float = Field(26.0, alias="STANDFAST_BACKUP_MAX_AGE_H", gt=0, le=8_760)
     backup_keep_daily: int = Field(7, alias="BACKUP_KEEP_DAILY", ge=1, le=3_650)
     backup_keep_monthly: int = Field(4, alias="BACKUP_KEEP_MONTHLY", ge=1, le=1_200)
-    backup_zstd_level: int = Field(3, alias="BACKUP_ZSTD_LEVEL", ge=1, le=19)
+    backup_zstd_level: int = Field(1, alias="BACKUP_ZSTD_LEVEL", ge=1, le=19)
     backup_recipients: str | None = Field(None, alias="BACKUP_RECIPIENTS")
     backup_identity_file: AbsolutePath | None = Field(None, alias="BACKUP_IDENTITY_FILE")
     backup_remotes: SecretStr | None = Field(None, alias="BACKUP_REMOTES")
