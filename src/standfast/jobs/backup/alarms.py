@@ -1,6 +1,6 @@
 """What operators are told of backups.
 
-Invariant: `backup_failed` goes on until a backup of any node is made and found good.
+Invariant: `backup_failed` goes on until a backup is made that is not known to be bad.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -69,8 +70,7 @@ async def make(making: Making) -> Manifest:
         manifest = _manifest(making, snapshot, sealed, taken)
         manifest.name, manifest.sentinel, manifest.started_at = name, sentinel, started_at
         manifest.duration_s = round(time.monotonic() - begun_s, 3)
-        encoded = msgspec.json.format(msgspec.json.encode(manifest))
-        await on_disk(lambda: write_private(building.path / MANIFEST, encoded))
+        await on_disk(lambda: _write(building.path / MANIFEST, manifest))
         await on_disk(building.finish)
     except BaseException:
         await _abandoned(building)
@@ -140,6 +140,10 @@ async def _abandoned(building: Building) -> None:
     abandoning = asyncio.ensure_future(on_disk(building.abandon))
     await asyncio.wait({abandoning})
     abandoning.exception()
+
+
+def _write(path: Path, manifest: Manifest) -> None:
+    write_private(path, msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def _content_name(making: Making) -> str:
