@@ -75,20 +75,22 @@ def _age_s(backup: Backup) -> float:
 
 def _print_list(found: list[Backup]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("name", "age", "size", "rows", "kinds", "state", "copies", "restore test"):
+    for name in ("name", "age", "size", "rows", "state"):
         table.add_column(name, justify="right" if name in ("age", "size", "rows") else "left", no_wrap=True)
+    for name in ("kinds", "copies", "restore test"):
+        table.add_column(name)
     for backup in found:
         manifest = backup.manifest
         if manifest is None:
-            table.add_row(backup.name, "", "", "", "", "bad", "", "", style="red")
+            table.add_row(backup.name, "", "", "", "bad", "", "", "", style="red")
             continue
         table.add_row(
             backup.name,
             duration(max(0.0, _age_s(backup))),
             size(manifest.content.bytes) + (" (age)" if manifest.content.encrypted else ""),
             f"{rows_of(backup):,}",
-            ", ".join(manifest.kinds),
             backup.state,
+            ", ".join(manifest.kinds),
             _copies(backup),
             _tested(backup),
             style=_LOOKS[backup.state] if backup.state != "good" else None,

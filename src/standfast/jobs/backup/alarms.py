@@ -19,7 +19,7 @@ def failed(error: StandfastError, age_s: float | None) -> Alert:
         "error",
         f"no backup was made: {error.message}; {last}",
         tags=_TAGS,
-        facts={"next_step": error.next_step, "code": error.code},
+        facts={"next_step": error.next_step, "cause": error.code},
         lasts=True,
     )
 
