@@ -9,12 +9,14 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from standfast.errors import DatabaseUnavailable, SettingsError, StateDirectoryError
-from standfast.postgres.binaries import EMBEDDED_MAJOR, embedded_binaries
+from standfast.postgres.binaries import EMBEDDED_MAJOR
 from standfast.postgres.launcher import NAMESPACE_REFUSED
 from standfast.postgres.processes import exited, spawn
+from standfast.postgres.server_binaries import ServerBinaries
 
 SUPERUSER = "standfast"
 _INITDB_TIMEOUT_S = 120.0
@@ -24,10 +26,10 @@ _INITDB_ARGS = (
     "--auth-host=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
     "--no-instructions",
 )
+_BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_FIRST_WITH_BUILTIN_LOCALE = 17
 _CONFIGURATION = """\
 # Written by Standfast at each start. Your own settings belong into postgresql.auto.conf (ALTER SYSTEM).
 listen_addresses = '{listen}'
@@ -43,7 +45,6 @@ wal_level = replica
 fsync = {durable}
 synchronous_commit = {durable}
 full_page_writes = {durable}
-io_method = sync
 max_worker_processes = 2
 max_parallel_workers_per_gather = 0
 jit = off
@@ -58,6 +59,8 @@ log_error_verbosity = terse
 log_checkpoints = off
 log_line_prefix = '%m [%p] '
 """
+# What older servers do not know and refuse to start with.
+_SINCE = {18: {"io_method": "sync"}}
 _HBA = "local all all trust\n"
 _HBA_TCP = "host all all 127.0.0.1/32 scram-sha-256\n"
 
@@ -78,13 +81,13 @@ def check(data_dir: Path) -> None:
         )
 
 
-async def create(data_dir: Path) -> None:
+async def create(data_dir: Path, binaries: ServerBinaries) -> None:
     """initdb beside, then rename: a start that is killed leaves nothing that looks like a database."""
     for left_over in data_dir.parent.glob(f"{data_dir.name}.new-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
     try:
-        await _initdb(fresh)
+        await _initdb(fresh, binaries)
         _put_in_place(fresh, data_dir)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -96,13 +99,25 @@ def _put_in_place(fresh: Path, data_dir: Path) -> None:
     sync_directory(data_dir.parent)
 
 
-def configure(data_dir: Path, *, socket_dir: Path, port: int, tcp: bool, durable: bool) -> None:
+def configure(
+    data_dir: Path,
+    *,
+    socket_dir: Path,
+    port: int,
+    tcp: bool,
+    durable: bool,
+    major: int = EMBEDDED_MAJOR,
+    tuning: Mapping[str, str] | None = None,
+) -> None:
+    """`tuning` wins over what stands here."""
     text = _CONFIGURATION.format(
         listen="127.0.0.1" if tcp else "",
         port=port,
         socket_dir=socket_dir,
         durable="on" if durable else "off",
     )
+    more = [known for since, known in _SINCE.items() if since <= major] + [tuning or {}]
+    text += "".join(f"{name} = {value}\n" for settings in more for name, value in settings.items())
     replace_file(data_dir / "postgresql.conf", text)
     replace_file(data_dir / "pg_hba.conf", _HBA + (_HBA_TCP if tcp else ""))
 
@@ -132,10 +147,11 @@ def namespace_refused() -> SettingsError:
     )
 
 
-async def _initdb(data_dir: Path) -> None:
+async def _initdb(data_dir: Path, binaries: ServerBinaries) -> None:
+    arguments = _INITDB_ARGS + (_BUILTIN_LOCALE if binaries.major >= _FIRST_WITH_BUILTIN_LOCALE else ())
     with tempfile.TemporaryFile() as output:
         process = spawn(
-            embedded_binaries() / "initdb", "-D", str(data_dir), *_INITDB_ARGS, output=output.fileno()
+            binaries.directory / "initdb", "-D", str(data_dir), *arguments, output=output.fileno()
         )
         try:
             if not await exited(process, _INITDB_TIMEOUT_S):

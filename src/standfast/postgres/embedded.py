@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -25,12 +26,13 @@ from psycopg import sql
 
 from standfast.errors import DatabaseUnavailable, PortInUse, StandfastError, StateDirectoryError
 from standfast.postgres import cluster
-from standfast.postgres.binaries import embedded_binaries
+from standfast.postgres.binaries import EMBEDDED_MAJOR, embedded_binaries
 from standfast.postgres.launcher import NAMESPACE_REFUSED
 from standfast.postgres.observing import QueryObserver
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import end, exited, spawn, working_in
+from standfast.postgres.server_binaries import ServerBinaries
 from standfast.postgres.server_files import (
     SOCKET_PORT,
     bound_log,
@@ -55,7 +57,8 @@ class EmbeddedServer:
     """`async with EmbeddedServer(state_dir) as server: server.options …`
 
     Without `listen_port` it is reached by its Unix socket only, in a directory that only its owner may enter.
-    With it, also on 127.0.0.1 by password (`tcp_options`); 0 picks a free port. `durable=False` is for tests.
+    With it, also on 127.0.0.1 by password (`tcp_options`); 0 picks a free port. `durable=False` is for tests and for
+    what is thrown away, as are other `binaries` than the embedded ones and `tuning` of PostgreSQL's settings.
     Start it from a thread that lives as long as it shall: the kernel ties it to that thread.
     """
 
@@ -67,6 +70,8 @@ class EmbeddedServer:
         password: str | None = None,
         durable: bool = True,
         observer: QueryObserver | None = None,
+        binaries: ServerBinaries | None = None,
+        tuning: Mapping[str, str] | None = None,
     ) -> None:
         self.state_dir = state_dir.absolute()
         self.data_dir = self.state_dir / "postgres"
@@ -76,6 +81,8 @@ class EmbeddedServer:
         self._password = password or secrets.token_urlsafe(24)
         self._durable = durable
         self._observer = observer
+        self._binaries = binaries
+        self._tuning = tuning
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._log_keeper: asyncio.Task[None] | None = None
@@ -126,7 +133,7 @@ class EmbeddedServer:
             if self.data_dir.exists():
                 cluster.check(self.data_dir)
             else:
-                await cluster.create(self.data_dir)
+                await cluster.create(self.data_dir, self._programs())
             self._prepare()
             self._launch()
             await self._wait_until_ready()
@@ -153,7 +160,13 @@ class EmbeddedServer:
     def _prepare(self) -> None:
         make_private(self.socket_dir)
         cluster.configure(
-            self.data_dir, socket_dir=self.socket_dir, port=self._port, tcp=self._tcp, durable=self._durable
+            self.data_dir,
+            socket_dir=self.socket_dir,
+            port=self._port,
+            tcp=self._tcp,
+            durable=self._durable,
+            major=self._programs().major,
+            tuning=self._tuning,
         )
         bound_log(self.log_file)
 
@@ -161,9 +174,13 @@ class EmbeddedServer:
         log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_start_bytes = os.fstat(log).st_size
         try:
-            self._process = spawn(embedded_binaries() / "postgres", "-D", str(self.data_dir), output=log)
+            program = self._programs().directory / "postgres"
+            self._process = spawn(program, "-D", str(self.data_dir), output=log)
         finally:
             os.close(log)
+
+    def _programs(self) -> ServerBinaries:
+        return self._binaries or ServerBinaries(embedded_binaries(), EMBEDDED_MAJOR)
 
     async def _wait_until_ready(self) -> None:
         process = self._process
