@@ -27,7 +27,9 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.settings import Settings
 
 STALL_S = 900.0  # the index of a large table is built at the end, and nothing is heard meanwhile
-_TABLE = re.compile(r"^\d+; \d+ \d+ TABLE (.+) (whatsapp_auth|whatsapp_keys|standfast_\w+) ", re.MULTILINE)
+_TABLE = re.compile(
+    r"^\d+; \d+ \d+ TABLE (?!DATA )(.+) (whatsapp_auth|whatsapp_keys|standfast_\w+) ", re.MULTILINE
+)
 # pg_restore sets it since version 17 whatever the server is, and tells servers before that an error that means nothing.
 _FIRST_WITH_TRANSACTION_TIMEOUT = 17
 _HARMLESS = re.compile(r'unrecognized configuration parameter "transaction_timeout"')
