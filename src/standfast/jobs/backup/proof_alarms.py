@@ -6,10 +6,11 @@ Invariant: what is said of a backup that is bad goes on until it is found good o
 from __future__ import annotations
 
 from standfast.alert import Alert
-from standfast.errors import StandfastError
+from standfast.errors import BackupDamaged, StandfastError
 from standfast.jobs.backup.manifest import RestoreTest, Validation
 
 _TAGS = {"component": "backup"}
+_TEST = "standfast backup restore-test"
 
 
 def bad(name: str, found: Validation) -> Alert:
@@ -84,9 +85,11 @@ def tested(name: str, test: RestoreTest) -> Alert:
     )
 
 
-def test_failed(name: str, reason: str, error: StandfastError | None) -> Alert:
+def test_failed(name: str, reason: str, error: StandfastError) -> Alert:
     """It could not be restored, or what came out is not what went in."""
-    step = error.next_step if error else f"Make another and test that: standfast backup run; {_TEST}"
+    step = error.next_step
+    if isinstance(error, BackupDamaged):
+        step = f"Make another and test that: standfast backup run; {_TEST}"
     return Alert(
         "restore_test_failed",
         "error",
@@ -97,4 +100,12 @@ def test_failed(name: str, reason: str, error: StandfastError | None) -> Alert:
     )
 
 
-_TEST = "standfast backup restore-test"
+def test_impossible(name: str) -> Alert:
+    """The identity that would open it is not on this machine."""
+    return Alert(
+        "restore_test_not_possible",
+        "warning",
+        f"the backup {name} cannot be tested here: it is encrypted, and this machine has no identity",
+        tags=_TAGS,
+        facts={"next_step": f"Where the identity is: {_TEST} {name}", "backup": name},
+    )

@@ -88,8 +88,8 @@ async def _look(context: JobContext, backup: Backup) -> bool:
 
 
 async def _opens(context: JobContext, backup: Backup) -> bool:
-    keys: Sequence[Any] = await asyncio.to_thread(identities, context.settings)
-    if keys and await asyncio.to_thread(can_open, backup, keys):
+    keys: list[Any] = await asyncio.to_thread(identities, context.settings)
+    if keys and await asyncio.to_thread(lambda: can_open(backup, keys)):
         return True
     if keys:
         context.alerts.take(proof_alarms.not_opened(backup.name))
