@@ -6,6 +6,7 @@
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { proto } from 'baileys'
+import { confine } from './confinement.mjs'
 import { asStandfastError, fromWire, StandfastError, scrub } from './errors.mjs'
 import { makeBaileysLog, makeHostLog } from './host-log.mjs'
 import { SessionTable } from './session-table.mjs'
@@ -21,6 +22,7 @@ const DELAY_RESOLUTION_MS = 20
 export async function runHost(env) {
   const log = makeHostLog(env.STANDFAST_LOG)
   try {
+    confine(env)
     await new HostProcess(env, log).run()
   } catch (thrown) {
     const error = asStandfastError(thrown)

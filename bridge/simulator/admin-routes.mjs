@@ -3,6 +3,7 @@
  * Invariant: a handler sees only values that were checked.
  */
 import { createRequire } from 'node:module'
+import { encodeBigEndian } from 'baileys'
 import { AdminError } from './admin-errors.mjs'
 import { isGroupJid, lidJid, pnJid } from './stanzas.mjs'
 
@@ -31,6 +32,12 @@ function address(value, name) {
 function wholeNumber(value, name, min) {
   if (Number.isInteger(value) && value >= min) return value
   throw bad(`${name} must be a whole number of at least ${min}`, `correct "${name}"`)
+}
+
+function bytes(value, name, length) {
+  const given = typeof value === 'string' ? Buffer.from(value, 'base64') : Buffer.alloc(0)
+  if (given.length === length) return given
+  throw bad(`${name} must be ${length} bytes in base64`, `correct "${name}"`)
 }
 
 function accountOf({ registry }, phone) {
@@ -114,6 +121,22 @@ function phonesOf(registry, participants) {
   return phones
 }
 
+function adoptDevice({ registry }, phone, { device, lid, noise_key, identity, registration_id, signed_pre_key }) {
+  if (lid !== undefined && !/^\d{1,20}$/.test(lid)) throw bad('lid is no LID', 'give the digits before "@lid"')
+  const bundle = {
+    registration: encodeBigEndian(wholeNumber(registration_id, 'registration_id', 0)),
+    identity: bytes(identity, 'identity', 32),
+    signedPreKey: {
+      id: encodeBigEndian(wholeNumber(signed_pre_key?.id, 'signed_pre_key.id', 0), 3),
+      value: bytes(signed_pre_key?.value, 'signed_pre_key.value', 32),
+      signature: bytes(signed_pre_key?.signature, 'signed_pre_key.signature', 64),
+    },
+  }
+  const noiseKey = bytes(noise_key, 'noise_key', 32)
+  const id = wholeNumber(device, 'device', 1)
+  return registry.adoptDevice(phoneNumber(phone), lid, { id, noiseKey, identity: bundle.identity, bundle })
+}
+
 const status = ({ connections }) => ({
   version: VERSION,
   uptime_s: Math.round(process.uptime()),
@@ -144,6 +167,10 @@ export const routes = [
   })),
   route('GET', '/phones/:phone/devices', (rooms, { params }) => ({
     body: { devices: phoneView(rooms, accountOf(rooms, params[0])).devices },
+  })),
+  route('POST', '/phones/:phone/devices', (rooms, { params, body }) => ({
+    status: 201,
+    body: pairedView(adoptDevice(rooms, params[0], body)),
   })),
   route('POST', '/phones/:phone/unlink', (rooms, { params, body }) => {
     unlink(rooms, params[0], body.device)

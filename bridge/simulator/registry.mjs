@@ -88,6 +88,18 @@ export class Registry {
     return account.devices[device.id]
   }
 
+  /** A device that was paired elsewhere, with the LID that its creds name; what is there already is kept. */
+  adoptDevice(phone, lid, device) {
+    const account = this.ensureAccount(phone)
+    if (lid && !this.#byLid.has(lid)) {
+      this.#byLid.delete(account.lid)
+      account.lid = lid
+      this.#remember(account)
+    }
+    account.nextDeviceId = Math.max(account.nextDeviceId, device.id + 1)
+    return account.devices[device.id] ?? this.addDevice(account, device)
+  }
+
   removeDevice(account, id) {
     delete account.devices[id]
     const key = deviceKey(account.phone, id)
