@@ -12,9 +12,26 @@ from collections.abc import AsyncIterator
 from standfast.alert import AlertSink, LoggedAlerts
 from standfast.jobs.context import JobContext
 from standfast.jobs.progress import Progress, Silent
-from standfast.service.database import open_database
+from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database
+from standfast.service.database import open_database, reachable_options
 from standfast.service.vault import vault_options
 from standfast.settings import Settings
+
+
+def offline_context(
+    settings: Settings, progress: Progress | None = None, alerts: AlertSink | None = None
+) -> JobContext:
+    """For a job that asks the database nothing, such as looking into backups while PostgreSQL is gone: its database is
+    not open."""
+    return JobContext(
+        settings,
+        Database(reachable_options(settings) or DatabaseOptions()),
+        alerts or LoggedAlerts(),
+        str(uuid.uuid4()),
+        vault_options(settings).node_name,
+        progress or Silent(),
+    )
 
 
 @contextlib.asynccontextmanager

@@ -79,15 +79,19 @@ class Catalogue:
     def get(self, name: str) -> Backup:
         """`NotFound` where there is none of that name ("latest": the newest that is not bad); `BackupDamaged` where its
         manifest cannot be used."""
+        found = self.find(name)
+        if found.error is not None:
+            raise found.error
+        return found
+
+    def find(self, name: str) -> Backup:
+        """As `get`, for whoever looks into damaged ones too."""
         if name == "latest":
             usable = [one for one in self.backups() if one.state != "bad"]
             if usable:
                 return usable[0]
         elif _NAME.fullmatch(name) and (self.root / name).is_dir():
-            found = self._read(self.root / name)
-            if found.error is not None:
-                raise found.error
-            return found
+            return self._read(self.root / name)
         raise NotFound(f"there is no backup {name!r} in {self.root}", next_step="See: standfast backup list")
 
     def prepare(self) -> None:

@@ -40,7 +40,8 @@ _TUNING = {
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """`directory` is for whatever else the work needs, and goes with the server. `major`: the server's version."""
+    """`directory` is for whatever else the work needs, and goes with the server; sockets can lie in it. `major`: the
+    server's version."""
 
     options: DatabaseOptions
     directory: Path
@@ -64,7 +65,7 @@ async def scratch_server(
             server = EmbeddedServer(directory, durable=False, binaries=binaries, tuning=_TUNING)
             async with server:
                 options = replace(server.options, statement_timeout_s=STATEMENT_TIMEOUT_S)
-                yield Scratch(options, directory, binaries.major)
+                yield Scratch(options, _short(directory), binaries.major)
         finally:
             await remove_left(directory)
 
@@ -78,6 +79,11 @@ async def remove_left(directory: Path) -> None:
     sockets = socket_directory(directory)
     if sockets.parent != directory:
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _short(directory: Path) -> Path:
+    sockets = socket_directory(directory)
+    return directory if sockets.parent == directory else sockets
 
 
 @contextlib.contextmanager

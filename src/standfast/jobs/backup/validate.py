@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from standfast.errors import BackupDamaged, StandfastError
 from standfast.jobs.backup import proof_alarms
@@ -88,12 +87,11 @@ async def _look(context: JobContext, backup: Backup) -> bool:
 
 
 async def _opens(context: JobContext, backup: Backup) -> bool:
-    keys: list[Any] = await asyncio.to_thread(identities, context.settings)
-    if keys and await asyncio.to_thread(lambda: can_open(backup, keys)):
-        return True
-    if keys:
+    keys = await asyncio.to_thread(identities, context.settings)
+    opens: bool = await asyncio.to_thread(can_open, backup, keys)
+    if keys and not opens:
         context.alerts.take(proof_alarms.not_opened(backup.name))
-    return False
+    return opens
 
 
 def _check_file(backup: Backup, manifest: Manifest) -> None:
