@@ -10,8 +10,10 @@ import pytest
 import standfast
 from standfast.alert import Alert
 from standfast.authstate.company import Company
-from standfast.errors import DatabaseUnavailable, JournalUnwritable
+from standfast.errors import BackupDamaged, DatabaseUnavailable, JournalUnwritable
 from standfast.jobs.backup import alarms as backup_alarms
+from standfast.jobs.backup import proof_alarms
+from standfast.jobs.backup.manifest import RestoreTest, Validation
 from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
@@ -46,6 +48,8 @@ LASTING = (
     webhooks_alarms.failing("crm", 15.0, "answered 500"),
     webhooks_alarms.gone("crm", "it answered 410 Gone"),
     backup_alarms.failed(AWAY, None),
+    proof_alarms.bad("20261122T030000Z", Validation(at=0.0, ok=False, duration_s=0.1)),
+    proof_alarms.test_failed("20261122T030000Z", "it is cut off", BackupDamaged("it is cut off")),
     changelog_alarms.stopped("No space left on device", None),
     changelog_alarms.damaged(["segment 3 is missing"]),
     changelog_alarms.not_sent("eu", AWAY, 3),
@@ -69,6 +73,9 @@ SAID_ANYWAY = (
     webhooks_alarms.resumed("crm"),
     webhooks_alarms.settled("crm", "works"),
     backup_alarms.made("20261122T030000Z", 1, 1_000),
+    proof_alarms.good("20261122T030000Z"),
+    proof_alarms.gone("20261122T030000Z"),
+    proof_alarms.tested("20261122T030000Z", RestoreTest(at=0.0, ok=True, rto_s=1.0, rpo_s=1.0)),
     changelog_alarms.goes_on(quiet=True),
     changelog_alarms.sound(),
     changelog_alarms.sent("eu", quiet=True),

@@ -16,6 +16,7 @@ from standfast.cli.progress import progress_shown
 from standfast.jobs.backup.manifest import Kind
 from standfast.jobs.backup.report import BackupReport, Plan
 from standfast.jobs.backup.run import run_backup
+from standfast.jobs.backup.validate import validate
 from standfast.service.job_context import command_context
 
 
@@ -51,7 +52,7 @@ def run(
 async def _run(kinds: tuple[Kind, ...], *, dry_run: bool, json: bool) -> BackupReport:
     with progress_shown(json=json) as progress:
         async with command_context(current_settings(), "backup", progress) as context:
-            return await run_backup(context, kinds, dry_run=dry_run)
+            return await run_backup(context, kinds, dry_run=dry_run, validate=validate)
 
 
 def _print_report(report: BackupReport, *, verbose: bool) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from standfast.errors import BackupFailed, JobRunning, StandfastError
-from standfast.jobs.backup import alarms, room
+from standfast.jobs.backup import alarms, proof_alarms, room
 from standfast.jobs.backup.aside import begun, on_disk
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.comparison import judge, rows_in
@@ -148,7 +148,10 @@ async def _rotated(context: JobContext, catalogue: Catalogue, manifest: Manifest
     if not names:
         return []
     context.progress.step("rotate")
-    return await on_disk(lambda: room.remove(catalogue.root, names))
+    removed = await on_disk(lambda: room.remove(catalogue.root, names))
+    for name in removed:
+        context.alerts.take(proof_alarms.gone(name))
+    return removed
 
 
 async def _age_of_last_good_s(context: JobContext) -> float | None:
