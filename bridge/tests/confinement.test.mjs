@@ -56,7 +56,11 @@ test('a confined process connects to this machine and to no other, by whatever w
 })
 
 test('a host that is to be confined starts with no address but one of this machine', async () => {
-  const env = { STANDFAST_WA_CONFINED: '1', STANDFAST_WA_URL: 'wss://web.whatsapp.com/ws/chat', STANDFAST_SOCKET: '/none' }
+  const env = {
+    STANDFAST_WA_CONFINED: '1',
+    STANDFAST_WA_URL: 'wss://web.whatsapp.com/ws/chat',
+    STANDFAST_SOCKET: '/none',
+  }
   const { code, output } = await run([HOST], env)
   assert.equal(code, 3)
   assert.match(output, /STANDFAST_WA_CONFINED/)
