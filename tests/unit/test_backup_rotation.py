@@ -42,7 +42,7 @@ def test_what_must_stay_stays(history: list[Dated], keep_daily: int, keep_monthl
     left = [one for one in history if one.name not in gone]
     past = [one for one in history if one.at <= NOON + FUTURE_S]
     assert not gone & {one.name for one in history if one not in past}
-    goods = sorted((one for one in past if one.state == "good"), key=lambda one: -one.at)
+    goods = sorted((one for one in past if one.state == "good"), key=lambda one: (-one.at, one.name))
     if not goods:
         assert not gone
         return
