@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from standfast.alert import AlertSink, LoggedAlerts
 from standfast.jobs.context import JobContext
 from standfast.jobs.progress import Progress, Silent
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.service.database import open_database, reachable_options
@@ -26,7 +27,7 @@ def offline_context(
     not open."""
     return JobContext(
         settings,
-        Database(reachable_options(settings) or DatabaseOptions()),
+        Database(reachable_options(settings) or DatabaseOptions(), NOBODY.queries),
         alerts or LoggedAlerts(),
         str(uuid.uuid4()),
         vault_options(settings).node_name,

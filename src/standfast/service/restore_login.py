@@ -22,6 +22,7 @@ from standfast.authstate.buffer_json import as_bytes, parse
 from standfast.authstate.company import Company
 from standfast.errors import BackupDamaged, NodeError, SettingsError, StandfastError
 from standfast.node import bridge_directory, node_binary
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.service.service import Service, ServiceOptions
@@ -58,7 +59,7 @@ class SimulatedLogin:
             lambda: (node_binary(given.node_binary), bridge_directory(given.bridge_dir))
         )
         async with contextlib.AsyncExitStack() as stack:
-            database = await stack.enter_async_context(Database(options))
+            database = await stack.enter_async_context(Database(options, NOBODY.queries))
             await _make_alone(database)
             simulator = Simulator(directory / "whatsapp", node, bridge)
             stack.push_async_callback(simulator.stop)

@@ -7,12 +7,12 @@ their version; a database that has any of our tables is refused before anything 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-import psycopg
-from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from standfast.errors import BackupDamaged, RestoreRefused
 from standfast.jobs.backup.archive_reader import Ran, contents_of, feed, head_of, tools_for
@@ -21,11 +21,14 @@ from standfast.jobs.backup.tables import our_tables, quoted
 from standfast.jobs.progress import Progress, Silent
 from standfast.postgres.client_connection import client_connection
 from standfast.postgres.client_tools import ClientTools
-from standfast.postgres.failures import from_driver
+from standfast.postgres.connection import BoundedConnection
 from standfast.postgres.migrations.functions import create_functions
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database
 from standfast.settings import Settings
 
+_TIMEOUT_S = 60.0
 STALL_S = 900.0  # the index of a large table is built at the end, and nothing is heard meanwhile
 _TABLE = re.compile(
     r"^\d+; \d+ \d+ TABLE (?!DATA )(.+) (whatsapp_auth|whatsapp_keys|standfast_\w+) ", re.MULTILINE
@@ -62,7 +65,7 @@ async def load_into(
     await _prepare(loaded.options, schemas)
     progress.step("loading it", manifest.content.plain_bytes, "bytes")
     await _restore(backup, settings, options, tools, major, progress)
-    async with await _connected(loaded.options) as connection:
+    async with _transaction(loaded.options, "load.functions") as connection:
         await create_functions(connection)
     return loaded
 
@@ -102,7 +105,7 @@ def _only_harmless(ran: Ran) -> bool:
 
 
 async def _prepare(options: DatabaseOptions, schemas: list[str]) -> None:
-    async with await _connected(options) as connection:
+    async with _transaction(options, "load.prepare") as connection:
         present = await our_tables(connection)
         if present.tables:
             names = ", ".join(table.name for table in present.tables[:3])
@@ -116,7 +119,7 @@ async def _prepare(options: DatabaseOptions, schemas: list[str]) -> None:
 
 
 async def _server_major(options: DatabaseOptions) -> int:
-    async with await _connected(options) as connection:
+    async with _transaction(options, "load.version") as connection:
         return connection.info.server_version // 10_000
 
 
@@ -126,15 +129,15 @@ def _with_search_path(options: DatabaseOptions, schemas: list[str]) -> DatabaseO
         return options
     path = ",".join(quoted(schema) for schema in schemas)
     value = path.replace("\\", "\\\\").replace(" ", "\\ ")
-    given = psycopg.conninfo.conninfo_to_dict(options.conninfo or "")
+    given = conninfo_to_dict(options.conninfo or "")
     session = f"{given.pop('options', '') or ''} -c search_path={value}".strip()
-    return replace(options, conninfo=psycopg.conninfo.make_conninfo("", **given, options=session))
+    return replace(options, conninfo=make_conninfo("", **given, options=session))
 
 
-async def _connected(options: DatabaseOptions) -> AsyncConnection[tuple[Any, ...]]:
-    try:
-        return await asyncio.wait_for(
-            AsyncConnection.connect(options.to_conninfo(), autocommit=True), options.connect_deadline_s()
-        )
-    except (psycopg.Error, TimeoutError) as error:
-        raise from_driver(error, options.describe()) from error
+@contextlib.asynccontextmanager
+async def _transaction(options: DatabaseOptions, name: str) -> AsyncIterator[BoundedConnection]:
+    async with (
+        Database(options, NOBODY.queries) as database,
+        database.transaction(name, _TIMEOUT_S) as connection,
+    ):
+        yield connection

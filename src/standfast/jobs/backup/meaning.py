@@ -23,7 +23,7 @@ _PRE_KEYS = """
 select company_id::text, value::text from whatsapp_keys
 where key_type = 'pre-key' and hashtextextended(company_id::text || '/' || key_id::text, 0) % {share} = 0
 """
-_SENTINEL = "select 1 from standfast_backups where name = %s and sentinel::text = %s"
+_SENTINEL = "select 1 from standfast_backups where name = $1 and sentinel::text = $2"
 _PRE_KEYS_CHECKED = 20_000
 _ROWS_AT_ONCE = 1_000
 
@@ -39,11 +39,12 @@ class Meaning:
 
 
 async def examine(connection: AsyncConnection[tuple[Any, ...]], manifest: Manifest) -> Meaning:
-    """Every creds document, every pre-key up to 20,000 (then an equal share of each company's), the sentinel."""
+    """Every creds document, every pre-key up to 20,000 (then an equal share of each company's), the sentinel. In the
+    transaction that `connection` is in; its cursors take `$1`."""
     found = Meaning()
 
     async def every(query: str, look: Callable[[Iterable[tuple[Any, ...]]], None]) -> None:
-        async with connection.transaction(), connection.cursor(name="examined") as cursor:
+        async with connection.cursor(name="examined") as cursor:
             await cursor.execute(query.encode())
             while rows := await cursor.fetchmany(_ROWS_AT_ONCE):
                 await asyncio.to_thread(look, rows)

@@ -11,16 +11,13 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import psycopg
-from psycopg import AsyncConnection
+from typing import Protocol
 
 from standfast.authstate.company import Company
-from standfast.errors import BackupDamaged, DatabaseUnavailable, JobRunning, SettingsError, StandfastError
+from standfast.errors import BackupDamaged, JobRunning, SettingsError, StandfastError
 from standfast.jobs.backup import proof_alarms
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.digest import check_method, differences, take_content
@@ -30,8 +27,10 @@ from standfast.jobs.backup.meaning import Meaning, examine
 from standfast.jobs.backup.scratch import Scratch, scratch_server
 from standfast.jobs.backup.sealing import identities
 from standfast.jobs.context import JobContext
-from standfast.postgres.failures import from_driver
+from standfast.postgres.connection import BoundedConnection
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database
 
 PURPOSE = "restore-test"
 COMPARE_TIMEOUT_S = 1_800.0
@@ -151,7 +150,7 @@ async def _tested(
 
 
 async def _compare(options: DatabaseOptions, manifest: Manifest, run: _Run) -> None:
-    async with _connected(options, COMPARE_TIMEOUT_S, "the comparison") as connection:
+    async with _reading(options, "restore_test.compare", COMPARE_TIMEOUT_S) as connection:
         found = await take_content(connection)
     run.rows, run.companies = found.rows, len(found.companies)
     wrong = differences(manifest, found)
@@ -160,7 +159,7 @@ async def _compare(options: DatabaseOptions, manifest: Manifest, run: _Run) -> N
 
 
 async def _examine(options: DatabaseOptions, manifest: Manifest) -> Meaning:
-    async with _connected(options, EXAMINE_TIMEOUT_S, "the look at creds and keys") as connection:
+    async with _reading(options, "restore_test.examine", EXAMINE_TIMEOUT_S) as connection:
         meaning = await examine(connection, manifest)
     if meaning.wrong:
         more = f" and {len(meaning.wrong) - _SHOWN} more" if len(meaning.wrong) > _SHOWN else ""
@@ -169,17 +168,12 @@ async def _examine(options: DatabaseOptions, manifest: Manifest) -> Meaning:
 
 
 @contextlib.asynccontextmanager
-async def _connected(options: DatabaseOptions, timeout_s: float, what: str) -> Any:
-    try:
-        async with (
-            asyncio.timeout(timeout_s),
-            await AsyncConnection.connect(options.to_conninfo()) as connection,
-        ):
-            yield connection
-    except TimeoutError:
-        raise DatabaseUnavailable(f"{what} took longer than {timeout_s:g} s and was given up") from None
-    except psycopg.Error as error:
-        raise from_driver(error, "the throwaway PostgreSQL") from error
+async def _reading(options: DatabaseOptions, name: str, timeout_s: float) -> AsyncIterator[BoundedConnection]:
+    async with (
+        Database(options, NOBODY.queries) as database,
+        database.transaction(name, timeout_s) as connection,
+    ):
+        yield connection
 
 
 def _major(server_version: str) -> int:

@@ -19,7 +19,7 @@ _DEFINED = (
 
 async def create_functions(connection: AsyncConnection[tuple[Any, ...]]) -> int:
     """Make what pg_dump leaves behind where it is told to take tables: the functions of the version that these tables
-    have. How many there are now. `connection` is in no transaction, and its search path finds the tables."""
+    have. How many there are now. The connection's search path finds the tables."""
     version = max(await applied_versions(connection), default=0)
     if version == 0:
         return 0
