@@ -13,6 +13,7 @@ import typer
 
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, duration, print_json
+from standfast.cli.progress import progress_shown
 from standfast.errors import BackupDamaged, UsageError
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.manifest import RestoreTest
@@ -45,7 +46,7 @@ def validate_(
     """Read a backup to its end: checksum, decryption, decompression, tables, rows. Exit code 26 where one is bad."""
     if every and name:
         raise UsageError("--all and a name exclude one another")
-    found = run_async(_validated(current_settings(), name or "latest", every=every))
+    found = run_async(_validated(current_settings(), name or "latest", every=every, json=json))
     if json:
         print_json({"validations": [_told(one) for one in found]})
     else:
@@ -64,7 +65,7 @@ def restore_test_(
     json: JsonOption = False,
 ) -> None:
     """Restore a backup into a throwaway PostgreSQL, compare it, and log a session in to the simulator from it."""
-    backup, test = run_async(_tested(current_settings(), name, with_login=not without_login))
+    backup, test = run_async(_tested(current_settings(), name, with_login=not without_login, json=json))
     if json:
         print_json({"name": backup.name, "restore_test": msgspec.to_builtins(test)})
     else:
@@ -73,18 +74,22 @@ def restore_test_(
         raise BackupDamaged(f"the restore test of {backup.name} failed: {test.message}")
 
 
-async def _validated(settings: Settings, name: str, *, every: bool) -> list[Validated]:
-    context = offline_context(settings)
-    if every:
-        return await validate_all(context)
-    backup = await asyncio.to_thread(Catalogue(settings.backup_directory).find, name)
-    return [Validated(backup, await validate(context, backup))]
+async def _validated(settings: Settings, name: str, *, every: bool, json: bool) -> list[Validated]:
+    with progress_shown(json=json) as progress:
+        context = offline_context(settings, progress)
+        if every:
+            return await validate_all(context)
+        backup = await asyncio.to_thread(Catalogue(settings.backup_directory).find, name)
+        return [Validated(backup, await validate(context, backup))]
 
 
-async def _tested(settings: Settings, name: str, *, with_login: bool) -> tuple[Backup, RestoreTest]:
-    context = offline_context(settings)
-    backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, name)
-    return backup, await restore_test(context, backup, SimulatedLogin(settings) if with_login else None)
+async def _tested(
+    settings: Settings, name: str, *, with_login: bool, json: bool
+) -> tuple[Backup, RestoreTest]:
+    login = SimulatedLogin(settings) if with_login else None
+    with progress_shown(json=json) as progress:
+        backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, name)
+        return backup, await restore_test(offline_context(settings, progress), backup, login)
 
 
 def _told(one: Validated) -> dict[str, Any]:
