@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import psycopg
 
+from standfast.alert import LoggedAlerts
 from standfast.authstate.company import Company
+from standfast.jobs.backup.run import run_backup
+from standfast.jobs.context import JobContext
 from standfast.jobs.restore.plan import Plan, Wish
 from standfast.jobs.restore.restore import RestoreReport
 from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore, Snapshot
 from standfast.service.restore_run import Asked, restore_backup
 from standfast.settings import Settings
@@ -39,6 +44,12 @@ KEPT_WHEN_ROLLED_BACK = {
 
 async def fill(store: PostgresAuthStore, company: Company = ACME, creds: bytes = CREDS) -> None:
     await store.install(company, creds, KEYS)
+
+
+async def backed_up(settings: Settings, database: Database) -> str:
+    """A new backup's name."""
+    context = JobContext(settings, database, LoggedAlerts(), str(uuid.uuid4()), "one")
+    return (await run_backup(context)).name
 
 
 def lose(options: DatabaseOptions) -> None:

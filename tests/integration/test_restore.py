@@ -13,13 +13,13 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
 from standfast.settings import Settings
-from tests.integration.made_backup import made_backup
 from tests.integration.restoring import (
     ACME,
     BOLT,
     CREDS,
     KEPT_WHEN_ROLLED_BACK,
     KEYS,
+    backed_up,
     fill,
     lose,
     meant,
@@ -46,7 +46,7 @@ async def test_a_lost_database_is_had_back_without_ratchets(
     no session and no sender key of ours, and no pre-key id twice."""
     await fill(store)
     said(database_options, "insert into standfast_sessions (company_id) values ('acme') returning 1")
-    await made_backup(settings, database)
+    await backed_up(settings, database)
     before = said(database_options, IDENTITY)
     lose(database_options)
     plan = await planned(settings)
@@ -82,7 +82,7 @@ async def test_what_the_replica_knows_is_replayed(
     async with running(state, database_options) as now:
         await now.in_state("online")
         await now.service.vault.open(ACME)
-        await made_backup(settings, database)
+        await backed_up(settings, database)
         await now.service.vault.set_keys(ACME, {"session": {"later": b'"s2"'}})
     lose(database_options)
     plan = await planned(settings)
@@ -114,7 +114,7 @@ async def test_the_local_replica_follows_what_was_restored(
         vault = now.service.vault
         await now.in_state("online")
         await vault.open(ACME)
-        await made_backup(settings, database)
+        await backed_up(settings, database)
         await vault.set_keys(ACME, {"session": {"later": b'"s2"'}})
         vault.release(ACME)
         report = await restored(settings, replay=False)
@@ -135,7 +135,7 @@ async def test_a_company_that_was_paired_anew_is_not_overwritten(
     """Its identity of now is the one that WhatsApp knows: only by name is it given up. The others are restored."""
     await fill(store)
     await fill(store, BOLT)
-    await made_backup(settings, database)
+    await backed_up(settings, database)
     newer = made_up_creds(b"\x09" * 32)
     await store.install(ACME, newer, {}, replace=True)
     await store.set_keys(BOLT, {"session": {"later": b'"s2"'}})
@@ -154,7 +154,7 @@ async def test_what_is_the_same_is_left_alone_and_what_was_never_moved_is_whole(
 ) -> None:
     """By digest; a row that somebody deleted by hand comes back, and as nothing was written since, so do ratchets."""
     await fill(store)
-    await made_backup(settings, database)
+    await backed_up(settings, database)
     assert [one.action for one in (await planned(settings)).companies] == ["same"]
     said(database_options, "delete from whatsapp_keys where key_type = 'session' returning 1")
     await fill(store, BOLT)
@@ -176,7 +176,7 @@ async def test_another_database_is_filled_only_where_it_lacks_the_company(
     """Into an empty one, which stays a database of its own; a second time only companies that it lacks."""
     await fill(store)
     await fill(store, BOLT)
-    await made_backup(settings, database)
+    await backed_up(settings, database)
     to = other_database_options.to_conninfo()
     own = said(other_database_options, IDENTITY)
     await restored(settings, to=to, companies=frozenset({BOLT}))

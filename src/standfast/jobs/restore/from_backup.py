@@ -21,7 +21,7 @@ from standfast.postgres.migrations.ledger import NUMBERED
 from standfast.settings import Settings
 
 _AUTH, _KEYS = "whatsapp_auth", "whatsapp_keys"
-_SESSIONS, _IDENTITY = "standfast_sessions", "standfast_identity"
+_SESSIONS = "standfast_sessions"
 
 
 class BackupSource:
@@ -39,7 +39,7 @@ class BackupSource:
             )
         self.name = backup.name
         self.at = manifest.snapshot_at
-        self.identity: str | None = None
+        self.identity = manifest.identity or None
         self.unusable: tuple[str, ...] = ()
         self._backup = backup
         self._manifest: Manifest = manifest
@@ -50,7 +50,7 @@ class BackupSource:
 
     async def offers(self) -> dict[Company, Offer]:
         """See `Source.offers`."""
-        async with aclosing(self._rows(_AUTH, _SESSIONS, _IDENTITY)) as found:
+        async with aclosing(self._rows(_AUTH, _SESSIONS)) as found:
             async for rows in found:
                 self._take(rows)
         said = {company for company, content in self._manifest.companies.items() if content.creds}
@@ -78,9 +78,6 @@ class BackupSource:
         place = {name: number for number, name in enumerate(rows.columns)}
         for row in rows.rows:
             got = {name: value(row[number]) for name, number in place.items()}
-            if rows.table == _IDENTITY:
-                self.identity = _text(got.get("id"))
-                continue
             company = (got["company_id"] or b"").decode()
             if rows.table == _AUTH:
                 self._creds[company] = got["creds"] or b""

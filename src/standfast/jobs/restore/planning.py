@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from standfast.authstate.company import Company
 from standfast.authstate.creds import identity_key
-from standfast.errors import CompanyUnknown, RestoreRefused
+from standfast.errors import BackupDamaged, CompanyUnknown, RestoreRefused, SettingsError
 from standfast.jobs.restore.later import LoggedStates
 from standfast.jobs.restore.node import LocalNode, Standing
 from standfast.jobs.restore.plan import Plan, Planned, Wish, decide, identity_to_be, is_empty
@@ -82,7 +82,11 @@ class Planner:
         planned = decide(offer, target.of(offer.company), standing, wish, is_ours=is_ours)
         if planned.action != "rolled back" or self._later is None or not wish.replay:
             return planned
-        found = await self._later.beyond(offer.company, offer.epoch, offer.sequence)
+        try:
+            found = await self._later.beyond(offer.company, offer.epoch, offer.sequence)
+        except (BackupDamaged, SettingsError) as error:
+            planned.why = planned.why or f"what the change log knows cannot be used: {error.message}"
+            return planned
         now = target.of(offer.company)
         if found is None or found.creds is None or now.identity not in (None, identity_key(found.creds)):
             return planned
