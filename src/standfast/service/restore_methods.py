@@ -68,7 +68,7 @@ def standing_of(replica: Replica, node_name: str, client: Callable[[Company], st
                 client(record.company),
             )
         )
-    return Standing(replica.node, node_name, replica.database, known)
+    return Standing(replica.node, node_name, replica.database, known, [])
 
 
 def _facts(replica: Replica, record: Record) -> tuple[str, int]:
@@ -109,25 +109,24 @@ class RestoreMethods:
 
     async def _standing(self, connection: Connection, params: msgspec.Raw) -> Any:
         name = self._vault.options.node_name
-        return msgspec.to_builtins(standing_of(self._vault.replica, name, self._client))
+        standing = standing_of(self._vault.replica, name, self._client)
+        standing.wanted.extend(one.company for one in self._pool.sessions() if one.wanted)
+        return msgspec.to_builtins(standing)
 
     def _client(self, company: Company) -> str | None:
         return _CLIENT if self._gateway.holder_role(company) == "auth-state" else None
 
-    async def _hold(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
+    async def _hold(self, connection: Connection, params: msgspec.Raw) -> None:
         company = company_id(checked(Named, params).company)
         client = self._client(company)
         if client is not None:
             raise RestoreRefused(f"{client} has {company} open", next_step="Stop that bot; then try again.")
         self._withheld.setdefault(connection, set()).add(company)
         self._restoring.withhold(company)
-        session = self._pool.session(company)
-        ran = session is not None and session.wanted
-        if session is not None:
+        if self._pool.session(company) is not None:
             with contextlib.suppress(CompanyUnknown):
                 await self._pool.stop(company)
         await self._restoring.closed(company)
-        return {"ran": ran}
 
     async def _replay(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         return {"keys": await self._restoring.replay(company_id(checked(Named, params).company))}

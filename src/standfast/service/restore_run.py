@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from psycopg import conninfo
 
@@ -22,7 +22,6 @@ from standfast.jobs.restore.later import LoggedStates
 from standfast.jobs.restore.node import LocalNode
 from standfast.jobs.restore.plan import Plan, Wish
 from standfast.jobs.restore.restore import Restore, RestoreReport, Work
-from standfast.jobs.restore.same import same_as
 from standfast.jobs.restore.steps import Steps, StepsFile
 from standfast.postgres.client_tools import find_client_tools
 from standfast.service.restoring import restoring_context
@@ -54,14 +53,12 @@ async def restore_backup(
         settings, progress or Silent(), alerts or LoggedAlerts(), _checked(asked.to)
     ) as (context, node):
         restore = Restore(_work(context, node, source, steps))
-        assert backup.manifest is not None
-        wish = replace(asked.wish, same=await same_as(context.database, backup.manifest))
-        plan = await restore.plan(wish)
+        plan = await restore.plan(asked.wish)
         if not await asyncio.to_thread(agree, plan):
             return None
         if not plan.writes:
             return None
-        return await restore.run(plan, wish)
+        return await restore.run(plan, asked.wish)
 
 
 async def resume_unfinished(

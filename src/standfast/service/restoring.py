@@ -52,9 +52,8 @@ class ServiceNode:
             await self._link.request("restore.standing", {}, _STEP_TIMEOUT_S), type=Standing
         )
 
-    async def hold(self, companies: Iterable[str]) -> list[str]:
-        answers = await self._each("restore.hold", {one: {} for one in companies}, _HOLD_TIMEOUT_S)
-        return [company for company, answer in answers.items() if answer["ran"]]
+    async def hold(self, companies: Iterable[str]) -> None:
+        await self._each("restore.hold", {one: {} for one in companies}, _HOLD_TIMEOUT_S)
 
     async def replay(self, company: str) -> int:
         answer = await self._each("restore.replay", {company: {}}, _STEP_TIMEOUT_S)
@@ -116,8 +115,8 @@ class DirectoryNode:
         async with self._replica() as replica:
             return standing_of(replica, name, _nobody)
 
-    async def hold(self, companies: Iterable[str]) -> list[str]:
-        return []
+    async def hold(self, companies: Iterable[str]) -> None:
+        """No service runs, and none starts while this process holds the directory."""
 
     async def replay(self, company: str) -> int:
         return await (await self._restoring()).replay(company_id(company))

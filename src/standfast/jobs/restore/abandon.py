@@ -18,7 +18,7 @@ from standfast.jobs.restore.keeping import kept_state
 from standfast.jobs.restore.node import LocalNode
 from standfast.jobs.restore.plan import Planned
 from standfast.jobs.restore.present import Present, look_at
-from standfast.jobs.restore.restore import JOB, Restored, RestoreReport
+from standfast.jobs.restore.restore import JOB, Restored, RestoreReport, note_running
 from standfast.jobs.restore.rules import MEMORY
 from standfast.jobs.restore.staging import Staging
 from standfast.jobs.restore.steps import Step, Steps, StepsFile
@@ -40,10 +40,9 @@ async def _abandoned(
 ) -> RestoreReport:
     began = time.monotonic()
     async with sole(context, JOB):
-        held = await node.hold(steps.companies) if node is not None else []
-        for company in held:
-            steps.companies[company].ran = True
-        await file.write(steps)
+        if node is not None:
+            await note_running(node, file, steps)
+            await node.hold(steps.companies)
         target = await look_at(context.database)
         standing = await node.standing() if node is not None else None
         fence = Fence(standing.node if standing is not None else None)
@@ -70,7 +69,7 @@ async def _put_back(
     was_placed = step.stage == "done" or (
         step.stage == "kept" and now.claimed_by == RESTORER and now.epoch > step.epoch
     )
-    if step.action == "replay" or not was_placed:
+    if step.action in ("replay", "returned") or not was_placed:
         return Restored(company, "same", kept=step.kept)
     planned = Planned(company, step.action, epoch=max(now.epoch, step.epoch), sequence_now=now.sequence)
     try:

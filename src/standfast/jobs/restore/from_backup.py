@@ -5,8 +5,10 @@ Invariant: what it offers is what the manifest names, no company more or less; w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,12 +18,14 @@ from standfast.jobs.backup import sealing
 from standfast.jobs.backup.catalogue import Backup
 from standfast.jobs.backup.manifest import Manifest
 from standfast.jobs.restore.copied import Rows, rows_of, value
+from standfast.jobs.restore.same import same_as
 from standfast.jobs.restore.source import COLUMNS, Offer, Wished
 from standfast.postgres.migrations.ledger import NUMBERED
+from standfast.postgres.pool import Database
 from standfast.settings import Settings
 
 _AUTH, _KEYS = "whatsapp_auth", "whatsapp_keys"
-_SESSIONS = "standfast_sessions"
+_SESSIONS, _NODES = "standfast_sessions", "standfast_nodes"
 
 
 class BackupSource:
@@ -40,6 +44,7 @@ class BackupSource:
         self.name = backup.name
         self.at = manifest.snapshot_at
         self.identity = manifest.identity or None
+        self.nodes: frozenset[str] = frozenset()
         self.unusable: tuple[str, ...] = ()
         self._backup = backup
         self._manifest: Manifest = manifest
@@ -50,7 +55,7 @@ class BackupSource:
 
     async def offers(self) -> dict[Company, Offer]:
         """See `Source.offers`."""
-        async with aclosing(self._rows(_AUTH, _SESSIONS)) as found:
+        async with aclosing(self._rows(_AUTH, _SESSIONS, _NODES)) as found:
             async for rows in found:
                 self._take(rows)
         said = {company for company, content in self._manifest.companies.items() if content.creds}
@@ -59,6 +64,10 @@ class BackupSource:
         usable = {company: raw for company, raw in self._creds.items() if _is_usable(company)}
         self.unusable = tuple(sorted(self._creds.keys() - usable.keys()))
         return {Company(company): self._offer(company, raw) for company, raw in sorted(usable.items())}
+
+    async def same_in(self, database: Database) -> frozenset[str]:
+        """See `Source.same_in`."""
+        return await same_as(database, self._manifest)
 
     async def lines(self, companies: frozenset[Company]) -> AsyncGenerator[bytes, None]:
         """See `Source.lines`."""
@@ -78,6 +87,9 @@ class BackupSource:
         place = {name: number for number, name in enumerate(rows.columns)}
         for row in rows.rows:
             got = {name: value(row[number]) for name, number in place.items()}
+            if rows.table == _NODES:
+                self.nodes |= {_text(got["node"]) or ""} if self._lived(got["alive_until"]) else set()
+                continue
             company = (got["company_id"] or b"").decode()
             if rows.table == _AUTH:
                 self._creds[company] = got["creds"] or b""
@@ -85,6 +97,12 @@ class BackupSource:
                 self._wished[company] = Wished(
                     got["wanted"] == b"t", _text(got.get("phone")), _text(got.get("unlinked_at"))
                 )
+
+    def _lived(self, until: bytes | None) -> bool:
+        """Whether a lease that ends then was alive at the snapshot. PostgreSQL writes it with its offset."""
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(_text(until) or "").timestamp() > self.at
+        return False
 
     def _offer(self, company: str, creds: bytes) -> Offer:
         content = self._manifest.companies[company]

@@ -27,12 +27,14 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """`node`: the uuid by which PostgreSQL knows it. `database`: the identity of the one that its replica is of."""
+    """`node`: the uuid by which PostgreSQL knows it. `database`: the identity of the one that its replica is of.
+    `wanted`: whose sessions the service keeps connected."""
 
     node: str
     node_name: str
     database: str | None
     companies: list[Known]
+    wanted: list[str] = []
 
 
 class LocalNode(Protocol):
@@ -42,9 +44,9 @@ class LocalNode(Protocol):
         """What its replica has; None where there is no replica."""
         ...
 
-    async def hold(self, companies: Iterable[str]) -> list[str]:
-        """End what uses these companies and let nothing open them until `let_go`, or until whoever asks is gone; which
-        of them had a session that was wanted. `RestoreRefused` where a foreign client has one open."""
+    async def hold(self, companies: Iterable[str]) -> None:
+        """End what uses these companies and let nothing open them until `let_go`, or until whoever asks is gone.
+        `RestoreRefused` where a foreign client has one open."""
         ...
 
     async def replay(self, company: str) -> int:

@@ -18,7 +18,7 @@ from standfast.jobs.restore.node import Known, Standing
 from standfast.jobs.restore.present import Present, Target
 from standfast.jobs.restore.source import Offer
 
-Action = Literal["same", "replay", "change log", "unchanged", "rolled back", "refused"]
+Action = Literal["same", "replay", "change log", "unchanged", "rolled back", "refused", "returned"]
 WORDS: Mapping[Action, str] = {
     "same": "nothing to do: the database has just that",
     "replay": "this node's replica knows all that came later: that is put in place, nothing is lost",
@@ -26,6 +26,7 @@ WORDS: Mapping[Action, str] = {
     "unchanged": "nothing was written since: all of it is put in place",
     "rolled back": "what came later is lost: sessions and own sender keys are left out, contacts set up new ones",
     "refused": "it is not touched",
+    "returned": "a node that lives has brought back what it knows: nothing to do",
 }
 WRITTEN = frozenset({"replay", "change log", "unchanged", "rolled back"})
 
@@ -98,7 +99,7 @@ def decide(offer: Offer, now: Present, standing: Standing | None, wish: Wish, *,
     against = _against(offer, now, known, node, wish)
     if against:
         planned.action, planned.why = "refused", against
-    elif offer.company in wish.same:
+    elif offer.company in wish.same and not (known is not None and known.sequence > now.sequence):
         planned.action = "same"
     elif wish.replay and known is not None and _knows_beyond(known, offer, now, node):
         planned.action = "replay"

@@ -31,8 +31,7 @@ class Prospect:
 
 
 class Planner:
-    """`node`: None where another database than the node's own is restored into. `same_in`: which of the offers the
-    database has just so; asked only where it has any company."""
+    """`node`: None where another database than the node's own is restored into."""
 
     def __init__(
         self, database: Database, source: Source, node: LocalNode | None, later: LoggedStates | None = None
@@ -48,6 +47,8 @@ class Planner:
         the database must not be restored into at all."""
         if self._offers is None:
             self._offers = await self._source.offers()
+        # Anew each time: what was the same may have been written since, such as from a journal that was drained.
+        wish = replace(wish, same=await self._source.same_in(self._database))
         offers, target = self._offers, await look_at(self._database)
         standing = await self._node.standing() if self._node is not None else None
         unknown = sorted(wish.companies - offers.keys())

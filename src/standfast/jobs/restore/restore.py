@@ -34,8 +34,17 @@ from standfast.postgres.migrations import migrate
 from standfast.postgres.pool import Statement
 
 JOB = "restore"
+NODES_PATIENCE_S = 6.0  # an outage is probed with pauses of at most 3 s
+QUIET_S = 1.0
+_POLL_S = 0.1
+_BEATEN = Statement(
+    "restore.nodes", "select node::text from standfast_nodes where alive_until > clock_timestamp()"
+)
+_WRITTEN = Statement(
+    "restore.writers", "select company_id, epoch, sequence from standfast_writers order by 1"
+)
 _WORSE: Mapping[Action, int] = {
-    "same": 0, "unchanged": 0, "replay": 0, "change log": 0, "rolled back": 1, "refused": 2,
+    "same": 0, "unchanged": 0, "replay": 0, "change log": 0, "returned": 0, "rolled back": 1, "refused": 2,
 }  # fmt: skip
 _STAGED = frozenset({"unchanged", "rolled back"})
 _IDENTIFY = Statement("restore.identify", "update standfast_identity set id = $1::uuid returning id")
@@ -107,6 +116,7 @@ class Restore:
             time.time(),
             {one.company: Step(one.action) for one in shown.companies if one.action in WRITTEN},
             self._work.node is None,
+            shown.identity is not None,
             sorted(asked.companies),
             asked.replay,
             asked.force,
@@ -128,6 +138,8 @@ class Restore:
         context, began = self._work.context, time.monotonic()
         context.progress.step("preparing the database")
         await migrate(self._database, identity=shown.identity)
+        if shown.identity is not None:
+            await self._await_nodes()
         # As the restore itself, whichever process goes on with it: one that was killed does not bar the next.
         with self._work.steps.locked():
             async with sole(replace(context, node=str(uuid.UUID(steps.id))), JOB):
@@ -162,20 +174,41 @@ class Restore:
             await self._work.steps.remove()
         return done
 
+    async def _await_nodes(self) -> None:
+        """A node that lives and has companies open brings them back as soon as it sees its database again; whatever it
+        knows is later than the source."""
+        standing = await self._work.node.standing() if self._work.node is not None else None
+        awaited = self._work.source.nodes - {standing.node if standing is not None else ""}
+        if not awaited:
+            return
+        self._work.context.progress.step("waiting for other nodes")
+        end = time.monotonic() + NODES_PATIENCE_S
+        while time.monotonic() < end:
+            beaten = {node for (node,) in await self._database.fetch(_BEATEN)}
+            if awaited <= beaten:
+                break
+            await asyncio.sleep(_POLL_S)
+        former: object = None
+        end = time.monotonic() + NODES_PATIENCE_S
+        while time.monotonic() < end and (found := await self._database.fetch(_WRITTEN)) != former:
+            former = found
+            await asyncio.sleep(QUIET_S)
+
     async def _hold(self, steps: Steps) -> None:
         """Stop what writes these companies here, and let nothing begin."""
         node = self._work.node
         if node is None:
             return
         self._work.context.progress.step("stopping sessions")
-        for company in await node.hold(steps.companies):
-            steps.companies[company].ran = True
-        await self._work.steps.write(steps)
+        await note_running(node, self._work.steps, steps)
+        await node.hold(steps.companies)
 
     async def _install_all(self, shown: Plan, asked: Wish, steps: Steps) -> list[Restored]:
         prospect = await self._planner.prospect(
             replace(asked, companies=frozenset(map(Company, steps.companies)))
         )
+        if steps.was_lost:
+            _note_returned(prospect.plan, steps)
         _refuse_worse(shown, prospect.plan)
         todo = [one for one in prospect.plan.companies if not _is_done(steps, one, prospect)]
         await self._stage([one for one in todo if one.action in _STAGED], prospect, steps)
@@ -279,6 +312,22 @@ def _issued(offer: Offer, prospect: Prospect) -> int:
         else []
     )
     return max(prospect.target.of(offer.company).next_pre_key_id, *known, 0)
+
+
+async def note_running(node: LocalNode, file: StepsFile, steps: Steps) -> None:
+    """Before any session is stopped: whoever goes on after a crash starts them again."""
+    standing = await node.standing()
+    for company in standing.wanted if standing is not None else ():
+        if company in steps.companies:
+            steps.companies[company].ran = True
+    await file.write(steps)
+
+
+def _note_returned(plan: Plan, steps: Steps) -> None:
+    for one in plan.companies:
+        if one.action == "refused" and one.holder is not None:
+            one.action, one.why = "returned", ""
+            steps.companies[one.company].action = "returned"
 
 
 def _refuse_worse(shown: Plan, now: Plan) -> None:

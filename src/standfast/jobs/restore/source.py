@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from standfast.authstate.company import Company
+from standfast.postgres.pool import Database
 
 COLUMNS = ("company_id", "key_type", "key_id", "value", "created_at", "updated_at", "expires_at")
 """Of the lines of `Source.lines`, in this order, separated and escaped as COPY's text format has it."""
@@ -40,14 +41,19 @@ class Offer:
 
 class Source(Protocol):
     """`name` as operators know it; `at`: the moment of its content, seconds since 1970; `identity`: of the database
-    that it was taken from."""
+    that it was taken from, `nodes`: those that lived then, as far as the offers told."""
 
     name: str
     at: float
     identity: str | None
+    nodes: frozenset[str]
 
     async def offers(self) -> dict[Company, Offer]:
         """Every company that it has."""
+        ...
+
+    async def same_in(self, database: Database) -> frozenset[str]:
+        """Companies that the database has just so, by digest; none where that cannot be compared."""
         ...
 
     def lines(self, companies: frozenset[Company]) -> AsyncGenerator[bytes, None]:

@@ -37,7 +37,8 @@ class Step(msgspec.Struct, omit_defaults=True):
 
 
 class Steps(msgspec.Struct, omit_defaults=True):
-    """`source` as the command named it, `target` for people; `other_database`: it was given with --to."""
+    """`source` as the command named it, `target` for people; `other_database`: it was given with --to;
+    `was_lost`: it was empty, and has become the source's again."""
 
     format: int
     id: str
@@ -46,6 +47,7 @@ class Steps(msgspec.Struct, omit_defaults=True):
     started_at: float
     companies: dict[str, Step]
     other_database: bool = False
+    was_lost: bool = False
     named: list[str] = []
     replay: bool = True
     force: bool = False
