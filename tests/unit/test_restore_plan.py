@@ -66,6 +66,7 @@ def test_equal_content_is_left_alone_unless_the_replica_knows_more() -> None:
 def test_nothing_written_since_means_nothing_to_leave_out() -> None:
     """By the history's count; a history that was never counted proves nothing."""
     assert action(replace(NOW, sequence=50), None) == "unchanged"
+    assert action(replace(NOW, sequence=50), standing(sequence=51), Wish(replay=False)) == "rolled back"
     assert action(replace(NOW, sequence=0), None, offer=replace(OFFER, sequence=0)) == "rolled back"
     assert action(GONE, None, offer=replace(OFFER, is_current=True)) == "unchanged"
 

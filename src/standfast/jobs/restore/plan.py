@@ -99,13 +99,13 @@ def decide(offer: Offer, now: Present, standing: Standing | None, wish: Wish, *,
     against = _against(offer, now, known, node, wish)
     if against:
         planned.action, planned.why = "refused", against
-    elif offer.company in wish.same and not (known is not None and known.sequence > now.sequence):
+    elif offer.company in wish.same and _last(now, known) == now.sequence:
         planned.action = "same"
     elif wish.replay and known is not None and _knows_beyond(known, offer, now, node):
         planned.action = "replay"
     elif wish.replay and offer.company in wish.logged:
         planned.action = "change log"
-    elif offer.is_current or (now.has_creds and 0 < offer.sequence == now.sequence):
+    elif offer.is_current or (now.has_creds and 0 < offer.sequence == _last(now, known)):
         planned.action = "unchanged"
     if planned.action in WRITTEN and offer.wished is not None and offer.wished.unlinked_at:
         planned.why = "WhatsApp had removed the device already: it has to be paired anew"
@@ -144,6 +144,11 @@ def _against(offer: Offer, now: Present, known: Known | None, node: str | None, 
 def _of(standing: Standing | None, company: str) -> Known | None:
     found = (one for one in standing.companies if one.company == company) if standing else ()
     return next((one for one in found), None)
+
+
+def _last(now: Present, known: Known | None) -> int:
+    """How far the history has come, in PostgreSQL or in a journal that it lacks."""
+    return max(now.sequence, known.sequence if known is not None else 0)
 
 
 def _knows_beyond(known: Known, offer: Offer, now: Present, node: str | None) -> bool:
