@@ -42,11 +42,13 @@ def test_a_backup_is_made_listed_and_shown(
     made = standfast("backup", "run", "--monthly", "--json")
     assert made.code == 0, made.err
     assert made.document["rows"] == 102
+    assert made.document["validation"]["ok"]
     said = standfast("backup", "run", "--verbose")
     assert "102 rows of 2 companies" in said.out
     monkeypatch.setenv("POSTGRES_PORT", "1")
     listed = standfast("backup", "list", "--json").document["backups"]
     assert [one["manifest"]["companies"] for one in listed] == [2, 2]
+    assert [one["state"] for one in listed] == ["good", "good"]
     assert listed[1]["name"] == made.document["name"]
     assert listed[1]["manifest"]["kinds"] == ["daily", "monthly"]
     assert made.document["name"] in standfast("backup", "list").out
