@@ -3,9 +3,9 @@
 Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
 middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
 (many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
-Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `pointintime` (a past
-state, and what its log costs). Rounds alternate between what is compared; medians are shown; figures go to a JSON file
-each.
+Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `backup` (a proven
+backup beside bare dumps), `pointintime` (a past state, and what its log costs). Rounds alternate between what is
+compared; medians are shown; figures go to a JSON file each.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.console import Console
 
 from benchmarks import (
     api,
+    backups,
     drains,
     fleet,
     health,
@@ -61,6 +62,7 @@ SECTIONS = {
     "api": Section(api.measure, api.show),
     "webhooks": Section(webhooks.measure, webhooks.show),
     "health": Section(health.measure, health.show),
+    "backup": Section(backups.measure, backups.show),
     "pointintime": Section(moments.measure, moments.show),
 }
 

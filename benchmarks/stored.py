@@ -1,16 +1,18 @@
 """Databases that hold what companies in production hold: creds, and 1,650 keys of the usual types and sizes.
 
-Invariant: values are as hard to compress as real ones (base64 of bytes that look random), and the same in each run.
+Invariant: values are as hard to compress as real ones (base64 of bytes that look random); creds and pre-keys are real,
+made by Baileys, the same pre-key coming again only beyond what a compressor looks back to.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import psycopg
 
 from benchmarks.bench import Bench
-from benchmarks.identity import made_up_creds
+from benchmarks.programs import Program
 from standfast.postgres.migrations import migrate
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
@@ -29,7 +31,7 @@ _CHAINS = """'{"version": "v1", "_sessions": {' || (
 _STATES = """'{"type": "Buffer", "data": "' || (
     select string_agg(encode(sha256((n || 'state' || i)::bytea), 'base64'), '') from generate_series(1, 8) i) || '"}'"""
 _TYPES = {  # how many of a company's keys, and their value
-    "pre-key": (812, _PAIR),
+    "pre-key": (812, "(select value from made_pre_keys where number = (c * 812 + i) % 20000)"),
     "session": (288, _CHAINS),
     "sender-key": (150, _STATES),
     "sender-key-memory": (
@@ -48,6 +50,11 @@ select 'stored-' || c, $2, n::text, ({value})::jsonb, now() - interval '100 days
        now() - (c * 7 + i) % 90 * interval '1 day'
 from generate_series(0, $1::int - 1) c, generate_series(1, $3::int) i, lateral (select c * 10000 + i n) _
 """
+_PRE_KEYS_MADE = 20_000
+_PRE_KEYS = """
+create unlogged table made_pre_keys as
+select number - 1 number, value::text from unnest($1::text[]) with ordinality _ (value, number)
+"""
 _CREDS = "insert into whatsapp_auth (company_id, creds) select * from unnest($1::text[], $2::jsonb[])"
 
 
@@ -61,12 +68,25 @@ async def stored(bench: Bench, name: str, companies: int) -> DatabaseOptions:
         await migrate(database)
     async with await _connect(options) as connection:
         await connection.execute("set statement_timeout = 0")
-        creds = [made_up_creds(number).decode() for number in range(companies)]
-        await connection.execute(_CREDS, [[f"stored-{number}" for number in range(companies)], creds])
+        made = await _made(bench, companies)
+        await connection.execute(_CREDS, [[f"stored-{number}" for number in range(companies)], made["creds"]])
+        await connection.execute(_PRE_KEYS, [made["preKeys"]])
+        await connection.execute("alter table made_pre_keys add primary key (number)")
         for key_type, (count, value) in _TYPES.items():
             await connection.execute(_INSERT.format(value=value).encode(), [companies, key_type, count])
+        await connection.execute("drop table made_pre_keys")
         await connection.execute("vacuum analyze")
     return options
+
+
+async def _made(bench: Bench, companies: int) -> dict[str, list[str]]:
+    file = bench.directory / "made.json"
+    options = {"file": str(file), "companies": companies, "preKeys": _PRE_KEYS_MADE}
+    async with Program.node("creds.mjs", options) as program:
+        await program.told()
+    made: dict[str, list[str]] = json.loads(file.read_bytes())
+    file.unlink()
+    return made
 
 
 async def _connect(options: DatabaseOptions) -> psycopg.AsyncConnection[tuple[object, ...]]:
