@@ -73,12 +73,12 @@ def restore(
         report = run_async(_unfinished(resume=resume, to=to, yes=yes, as_json=json))
     else:
         wish = Wish(frozenset(company or ()), not no_replay, force, frozenset(replace_identity or ()))
-        agree = partial(_shown, dry_run=dry_run, yes=yes, as_json=json)
+        agree = partial(shown, dry_run=dry_run, yes=yes, as_json=json)
         found = run_async(restore_backup(current_settings(), Asked(name, wish, to), agree))
         if found is None:
             return
         report = found
-    _print_report(report, as_json=json)
+    print_report(report, as_json=json)
 
 
 async def _unfinished(*, resume: bool, to: str | None, yes: bool, as_json: bool) -> RestoreReport:
@@ -89,8 +89,8 @@ async def _unfinished(*, resume: bool, to: str | None, yes: bool, as_json: bool)
     return await abandon_unfinished(current_settings(), to)
 
 
-def _shown(plan: Plan, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
-    """Whether the plan, having been shown, is to be done."""
+def shown(plan: Plan, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
+    """Print it. Whether the plan, having been shown, is to be done."""
     if not as_json:
         _print_plan(plan)
     elif dry_run or not plan.writes:
@@ -123,7 +123,8 @@ def _agreed(question: str, *, yes: bool, as_json: bool) -> bool:
 def _print_plan(plan: Plan) -> None:
     out = console()
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(plan.at))
-    out.print(f"Backup {plan.source}, as of {at} ({duration(max(0.0, time.time() - plan.at))} ago)")
+    what = plan.source if plan.source.startswith("changelog@") else f"Backup {plan.source}"
+    out.print(f"{what}, as of {at} ({duration(max(0.0, time.time() - plan.at))} ago)")
     out.print(f"into {plan.target}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("company", "keys now", "written", "keys then", "what happens"):
@@ -150,7 +151,7 @@ def _row(one: Planned) -> tuple[str, str, str, str, str]:
     return one.company, f"{one.keys_now:,}", written, f"{one.keys_then:,}", f"{one.action}{holder}"
 
 
-def _print_report(report: RestoreReport, *, as_json: bool) -> None:
+def print_report(report: RestoreReport, *, as_json: bool) -> None:
     if as_json:
         document: dict[str, Any] = msgspec.to_builtins(report)
         print_json(document | {"ok": report.ok})

@@ -68,6 +68,7 @@ COMMANDS = (
     ),
     Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
     Listed("backup", "backup", "Backups of the database: run, list, show, prove, copy elsewhere, put back."),
+    Listed("restore", "restore", "Put companies back to what they were at a second, out of the change log."),
     Listed(
         "changelog",
         "changelog",

@@ -18,6 +18,7 @@ from standfast.jobs.context import JobContext
 from standfast.jobs.progress import Progress, Silent
 from standfast.jobs.restore.abandon import abandon
 from standfast.jobs.restore.from_backup import BackupSource
+from standfast.jobs.restore.from_log import PREFIX, LogSource
 from standfast.jobs.restore.later import LoggedStates
 from standfast.jobs.restore.node import LocalNode
 from standfast.jobs.restore.plan import Plan, Wish
@@ -61,14 +62,39 @@ async def restore_backup(
         return await restore.run(plan, asked.wish)
 
 
+async def restore_moment(
+    settings: Settings,
+    source: LogSource,
+    asked: Asked,
+    agree: Callable[[Plan], bool],
+    progress: Progress | None = None,
+    alerts: AlertSink | None = None,
+) -> RestoreReport | None:
+    """As `restore_backup`, out of the change log."""
+    steps = StepsFile(settings.state_dir)
+    steps.refuse_unfinished()
+    async with restoring_context(
+        settings, progress or Silent(), alerts or LoggedAlerts(), _checked(asked.to)
+    ) as (context, node):
+        restore = Restore(_work(context, node, source, steps))
+        plan = await restore.plan(asked.wish)
+        if not await asyncio.to_thread(agree, plan) or not plan.writes:
+            return None
+        return await restore.run(plan, asked.wish)
+
+
 async def resume_unfinished(
     settings: Settings, to: str | None, progress: Progress | None = None, alerts: AlertSink | None = None
 ) -> RestoreReport:
     """Go on with the unfinished restore. `RestoreRefused` where there is none."""
     steps = StepsFile(settings.state_dir)
     found = _unfinished(steps)
-    backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, found.source)
-    source = await _source(settings, backup)
+    source: BackupSource | LogSource
+    if found.source.startswith(PREFIX):
+        source = LogSource.named(settings, found.source, found.companies)
+    else:
+        backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, found.source)
+        source = await _source(settings, backup)
     async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
         context,
         node,
@@ -102,8 +128,13 @@ async def _source(settings: Settings, backup: Backup) -> BackupSource:
     return BackupSource(backup, settings, tools.pg_restore)
 
 
-def _work(context: JobContext, node: LocalNode | None, source: BackupSource, steps: StepsFile) -> Work:
-    return Work(context, source, node, steps, LoggedStates(context.settings) if node is not None else None)
+def _work(
+    context: JobContext, node: LocalNode | None, source: BackupSource | LogSource, steps: StepsFile
+) -> Work:
+    """The change log is not asked for what came after a moment that was chosen in it."""
+    is_backup = isinstance(source, BackupSource)
+    later = LoggedStates(context.settings) if node is not None and is_backup else None
+    return Work(context, source, node, steps, later)
 
 
 def _unfinished(steps: StepsFile) -> Steps:

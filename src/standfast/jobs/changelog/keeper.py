@@ -242,7 +242,9 @@ class ChangeLogKeeper:
         if not gathering.entries:
             return
         try:
-            place = await asyncio.to_thread(writer.write, gathering.entries, closed_at)
+            place = await asyncio.to_thread(
+                writer.write, gathering.entries, closed_at, self._replica.database or ""
+            )
         except OSError as error:
             self._failed(error)
             return

@@ -47,7 +47,7 @@ class Block(msgspec.Struct, array_like=True):
 
 class Header(msgspec.Struct, array_like=True):
     """`closed_at`: whatever was acknowledged by then is in this segment or an earlier one. `previous` is the checksum
-    of the one before, empty in a log's first."""
+    of the one before, empty in a log's first. `database`: the identity of the one that the vault's companies are in."""
 
     format: int
     node: str
@@ -58,6 +58,7 @@ class Header(msgspec.Struct, array_like=True):
     sealing: str
     sealed_key: bytes
     blocks: dict[str, Block]
+    database: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -94,10 +95,13 @@ def made(
     number: int,
     previous: bytes,
     closed_at: float,
+    database: str = "",
 ) -> bytes:
     """The content of a segment's file."""
     key, sealed_key = sealer.new_key()
-    header = Header(FORMAT, node, node_name, number, previous, closed_at, sealer.sealing, sealed_key, {})
+    header = Header(
+        FORMAT, node, node_name, number, previous, closed_at, sealer.sealing, sealed_key, {}, database
+    )
     blocks, offset = {}, 0
     for company, its in entries.items():
         blocks[company] = block = packed(its)

@@ -66,7 +66,7 @@ class SegmentWriter:
                 self._previous = checksum(places[-1])
         return self._positions(places)
 
-    def write(self, entries: dict[Company, list[Entry]], closed_at: float) -> Place:
+    def write(self, entries: dict[Company, list[Entry]], closed_at: float, database: str = "") -> Place:
         """Add a segment. Raises `OSError`."""
         free = os.statvfs(self.folder.path)
         if free.f_bavail * free.f_frsize < FREE_BYTES:
@@ -80,6 +80,7 @@ class SegmentWriter:
             number=number,
             previous=self._previous,
             closed_at=closed_at,
+            database=database,
         )
         path = self.folder.path / segment_name(number, closed_at)
         write_new(path, content)
