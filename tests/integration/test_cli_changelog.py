@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_the_log_is_listed_verified_compacted_and_gone_back_in(
     assert "no change log" in standfast("changelog", "list").out
     settings = settings_of(state, database_options)
     at = apart(history(settings, database_options))
-    (listed,) = standfast("changelog", "list", "--json").document
+    (listed,) = json.loads(standfast("changelog", "list", "--json").out)
     assert listed["companies"] == ["acme", "bolt"]
     assert "one" in standfast("changelog", "list").out
     verified = standfast("changelog", "verify", "--json")

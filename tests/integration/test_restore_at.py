@@ -49,8 +49,13 @@ async def back_to(
     """Restore whatever the plan says."""
     plans: list[Plan] = []
     source = LogSource(settings, at, companies)
-    asked = Asked(source.name, Wish(frozenset(companies), replay))  # type: ignore[arg-type]
-    report = await restore_moment(settings, source, asked, lambda plan: not plans.append(plan))  # type: ignore[func-returns-value]
+    asked = Asked(source.name, Wish(frozenset(companies), replay))
+
+    def agree(plan: Plan) -> bool:
+        plans.append(plan)
+        return True
+
+    report = await restore_moment(settings, source, asked, agree)
     assert report is not None, "the plan had nothing to do"
     return plans[0], report
 
