@@ -53,7 +53,7 @@ def restore(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Put companies back to what they were at a second: shows the plan, asks, keeps what it replaces."""
+    """Put companies back to what they were at a second, out of the change log."""
     wanted = [company_id(one) for one in company or ()]
     source = LogSource(current_settings(), _moment(at), wanted)
     # What this node's replica knows beyond a moment of the past is just what is not wanted then.
