@@ -91,7 +91,7 @@ async def test_a_takeover_is_seen_in_the_logs_of_both_nodes(
     )
     held: list[tuple[float, State]] = []
     for turn, settings in enumerate((first, second, first)):
-        async with logged(settings, database_options) as one:
+        async with logged(settings, database_options, ticking=True) as one:
             await one.vault.open(ACME)
             await one.vault.set_keys(ACME, {"session": {"turn": b'"%d"' % turn, f"{turn}": b'"x"'}})
             held.append((await next_second(), one.state(ACME)))

@@ -19,7 +19,7 @@ from standfast.zstd import zstd
 
 Kind = Literal["change", "snapshot", "claim", "removed"]
 Keys = dict[str, dict[str, bytes | None]]
-LEVEL = 3
+LEVEL = 1  # what is in keys is random, and compresses no better by more work
 
 
 class Entry(msgspec.Struct, array_like=True):

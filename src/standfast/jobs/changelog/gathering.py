@@ -22,7 +22,7 @@ SEGMENTS_BETWEEN_SNAPSHOTS = (
 
 
 class Heard(NamedTuple):
-    """What the vault told, in its order; `at` is when it did."""
+    """What the vault told, in its order; `at` is when it did. A change that is None is not known."""
 
     what: Literal["changed", "snapshot", "claimed", "removed", "replaced", "left"]
     company: Company
@@ -124,9 +124,11 @@ class Gathering:
             position.follows = False
             return None
         position.epoch, position.last, position.at = one.epoch, one.last, one.at
-        change = one.change or Change()
-        keys = {key_type: dict(ids) for key_type, ids in change.keys.items()}
-        return Entry("change", one.epoch, one.first, one.last, one.at, change.cleared, change.creds, keys)
+        change = one.change
+        assert change is not None, "without it nothing follows"
+        return Entry(
+            "change", one.epoch, one.first, one.last, one.at, change.cleared, change.creds, change.keys
+        )
 
     def _snapshot(self, one: Heard, position: Position | None) -> Entry:
         since: float | None = 0.0 if position is None else position.at
@@ -141,7 +143,9 @@ class Gathering:
 
 
 def _follows(position: Position | None, one: Heard) -> bool:
-    return position is not None and position.follows and one.first == position.last + 1
+    if one.change is None or position is None or not position.follows:
+        return False
+    return one.first == position.last + 1
 
 
 def _goes_with(entry: Entry, later: Entry) -> bool:

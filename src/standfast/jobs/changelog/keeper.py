@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 
 from standfast.alert import AlertSink
-from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import StandfastError
 from standfast.jobs.changelog import alarms
@@ -33,11 +32,12 @@ SEGMENT_BYTES = 2**20
 UNWRITTEN_LIMIT_BYTES = (
     32 * 2**20
 )  # kept in memory while the disk takes nothing; then snapshots take their place
-HEARD_LIMIT = 200_000
 SNAPSHOT_SHARE = 0.1  # of the event loop's time, while many are due
 RETRY_S = 5.0
 NOTE_INTERVAL_S = 300.0
 _TICK_S = 1.0
+_SHORT_TICK_S = 0.1
+_BEFORE_S = 1e-6
 
 
 class ChangeLogKeeper:
@@ -66,7 +66,7 @@ class ChangeLogKeeper:
         self._is_failing: bool | None = None  # None: nothing was tried yet
         self._retry_at = self._noted_at = 0.0
         self._attached: dict[Company, Record] = {}
-        self._overflowed = False
+        self._reached: dict[Company, int] = {}  # up to which batch each company's writes were collected
         self._spent_s = 0.0  # by snapshots since the last tick
         self._working = asyncio.Lock()
 
@@ -84,16 +84,16 @@ class ChangeLogKeeper:
     def attach(self) -> None:
         """Listen to the vault from now on."""
         self._attached = {record.company: record for record in self._replica.companies()}
+        self._reached = {company: record.sequence for company, record in self._attached.items()}
         self._replica.tap = self
 
     # -- what the vault tells
 
-    def changed(self, company: Company, epoch: int, first: int, last: int, change: Change) -> None:
-        if len(self._heard) >= HEARD_LIMIT:  # the disk, or this machine, does not keep up
-            self._heard, self._overflowed = [], True
-        self._heard.append(Heard("changed", company, self._wall(), epoch, first, last, change))
+    def settling(self) -> None:
+        self._collect(self._wall())
 
     def replaced(self, company: Company) -> None:
+        self._reached.pop(company, None)
         self._heard.append(Heard("replaced", company, self._wall()))
         asyncio.get_running_loop().call_soon(self._at_once, company)
 
@@ -105,30 +105,45 @@ class ChangeLogKeeper:
             self._spent_s += time.perf_counter() - began
 
     def claimed(self, company: Company, epoch: int) -> None:
+        self._collect(self._wall())
         self._heard.append(Heard("claimed", company, self._wall(), epoch))
 
     def removed(self, company: Company, epoch: int, sequence: int) -> None:
+        self._collect(self._wall())
+        self._reached.pop(company, None)
         self._heard.append(Heard("removed", company, self._wall(), epoch, sequence, sequence))
 
     def left(self, company: Company) -> None:
+        self._reached.pop(company, None)
         self._heard.append(Heard("left", company, self._wall()))
 
     def rebuilt(self) -> None:
+        self._reached.clear()
         for record in self._replica.companies():
             self.replaced(record.company)
+
+    def _collect(self, at: float) -> None:
+        """Take what was written since the last time, each key once: that costs writers nothing."""
+        for one in self._replica.recent(self._reached):
+            self._reached[one.company] = one.last
+            self._heard.append(Heard("changed", one.company, at, one.epoch, one.first, one.last, one.change))
 
     # -- what is made of it
 
     async def run(self) -> None:
         """Until cancelled."""
-        tick_s = min(_TICK_S, self._settings.change_log_segment_s / 2)
+        step_s = 1.0 if self._settings.change_log_segment_s >= 2 * _TICK_S else _SHORT_TICK_S
         while True:
+            now = self._wall()
+            begins = (now // step_s + 1) * step_s
+            await asyncio.sleep(begins - now)
+            # What was acknowledged before a second begins belongs to the one before, however late this runs.
+            self._collect(begins - _BEFORE_S)
             try:
-                await self.tick(SNAPSHOT_SHARE * tick_s)
+                await self.tick(SNAPSHOT_SHARE * step_s)
             except Exception:
                 # A loop that ended here would gather in memory for ever.
                 log.exception("the change log failed unexpectedly")
-            await asyncio.sleep(tick_s)
 
     async def tick(self, snapshots_s: float, *, everything: bool = False) -> None:
         """Work off what was heard; write a segment where one is due, or there is anything to write and `everything`.
@@ -137,13 +152,11 @@ class ChangeLogKeeper:
             self._spent_s = 0.0
             if self._writer is None and not await self._begun():
                 return
-            if self._overflowed:
-                self._overflowed = False
-                self._gathering.doubt()
             await self._snapshots(snapshots_s)
+            self._collect(self._wall())
             heard, self._heard = self._heard, []
             closed_at = self._wall()
-            await asyncio.to_thread(self._gathering.take, heard)
+            self._gathering.take(heard)
             if everything or self._is_due():
                 await self._write(closed_at)
 
@@ -229,6 +242,8 @@ class ChangeLogKeeper:
             return True
         with contextlib.suppress(StandfastError):  # it is damaged, and will be told as replaced
             state = self._replica.everything(record.number)
+            self._collect(self._wall())
+            self._reached[company] = record.sequence
             self._heard.append(
                 Heard(
                     "snapshot", company, self._wall(), record.epoch, record.sequence, record.sequence, state
@@ -274,8 +289,9 @@ class ChangeLogKeeper:
         if self._gathering.size > UNWRITTEN_LIMIT_BYTES:
             self._gathering.lost()
         if self._writer is None:
-            self._heard = []  # how far the log has come is not known: each company begins with a snapshot
+            self._heard = []  # how far the log has come is not known: most companies will begin with a snapshot
             self._attached = {record.company: record for record in self._replica.companies()}
+            self._reached = {company: record.sequence for company, record in self._attached.items()}
 
     async def _note(self, *, now: bool = False) -> None:
         if self._writer is None or not (now or time.monotonic() - self._noted_at > NOTE_INTERVAL_S):

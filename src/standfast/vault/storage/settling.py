@@ -80,6 +80,10 @@ class Settling:
         """Whether a commit now would carry or trim something."""
         return bool(self._due) or self._slots.has_garbage
 
+    def active(self) -> list[Account]:
+        """Those that may have something to carry; what was written since the last `tick` is among it."""
+        return list(self._active.values())
+
     def touch(self, account: Account) -> None:
         """The company was written to, or PostgreSQL has more of it."""
         self._active[account.number] = account

@@ -1,22 +1,35 @@
 """What of the vault's file is told to whoever keeps a history of it.
 
-Invariant: a tap hears of every change of a company's state after it is durable and in the order in which it is read;
-where it cannot be told change by change it hears that the state is another one now. It never delays or fails a write.
+Invariant: a tap can have every change of a company's state, in the order in which it is read, from `Writing.recent`,
+if it asks whenever it is told to; where the state became another one otherwise, it is told that. It never delays or
+fails a write.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What a company's batches `first` to `last` do together; `change` None: that is not known any more."""
+
+    company: Company
+    epoch: int
+    first: int
+    last: int
+    change: Change | None
+
+
 class Tap(Protocol):
     """Called on the event loop. Must be quick and must not raise, and leaves what it is given as it is."""
 
-    def changed(self, company: Company, epoch: int, first: int, last: int, change: Change) -> None:
-        """A batch was acknowledged; it follows the one that ended at `first` - 1."""
+    def settling(self) -> None:
+        """What was written since the last call is still known one by one, and may not be soon."""
         ...
 
     def replaced(self, company: Company) -> None:
@@ -43,7 +56,7 @@ class Tap(Protocol):
 class NoTap:
     """Nobody listens."""
 
-    def changed(self, company: Company, epoch: int, first: int, last: int, change: Change) -> None:
+    def settling(self) -> None:
         pass
 
     def replaced(self, company: Company) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from standfast.vault.storage.reading import Reading
 from standfast.vault.storage.rows import Entry
 from standfast.vault.storage.settling import Settling
 from standfast.vault.storage.slots import Slots
-from standfast.vault.storage.tap import NoTap, Tap
+from standfast.vault.storage.tap import NoTap, Recent, Tap
 from standfast.vault.storage.wishes import Wish
 
 TICK_S = 1.0
@@ -61,18 +62,27 @@ class Writing(Reading):
         position = self._slots.take()
         row = journal.row(self._cipher, position, account, sequence, change, at)
         account.taken = account.ending = sequence
-        done = partial(self._appended, account, change, Entry(position, sequence, row[5], at), row[2])
+        done = partial(self._appended, account, change, Entry(position, sequence, row[5], at))
         if change.cleared:
             return commits.run(partial(_append_clearing, row), done)
         return commits.append(row, done)
 
-    def _appended(self, account: Account, change: Change, entry: Entry, first: int) -> None:
+    def _appended(self, account: Account, change: Change, entry: Entry) -> None:
         account.sequence = max(account.sequence, entry.last)
         account.ended = entry.last
         account.rows.add(entry)
         account.freshen(entry.last, change)
         self._settling.touch(account)
-        self.tap.changed(account.company, account.epoch, first, entry.last, change)
+
+    def recent(self, after: Mapping[Company, int]) -> list[Recent]:
+        """Of each of these companies what was written behind the sequence named, where anything was."""
+        found = []
+        for account in self._settling.active():
+            since = after.get(account.company)
+            if since is not None and account.sequence > since:
+                change = account.fresh_since(since, sys.maxsize)
+                found.append(Recent(account.company, account.epoch, since + 1, account.sequence, change))
+        return found
 
     def applied(self, number: int, sequence: int) -> None:
         """PostgreSQL has everything up to `sequence`: the journal need not keep it. On the disk within two seconds."""
@@ -268,6 +278,7 @@ class Writing(Reading):
         self._ticking = None
         if self._commits is None:
             return
+        self.tap.settling()
         self._settling.tick()
         if self._refused is not None:
             self._probe()
