@@ -17,10 +17,12 @@ from standfast.jobs.changelog.folder import folders
 from standfast.jobs.changelog.segment import open_segment
 from standfast.jobs.changelog.state import CompanyState, companies_at, state_within
 from standfast.jobs.restore.source import Offer, line
+from standfast.postgres.pool import Database
 from standfast.settings import Settings
 
 PREFIX = "changelog@"
 LATEST = "latest"
+_JUST_NOW_S = 120.0
 
 
 class LogSource:
@@ -32,6 +34,7 @@ class LogSource:
         self.name = PREFIX + (LATEST if at is None else written(at))
         self.at = time.time() if at is None else at
         self.identity: str | None = None
+        self.nodes: frozenset[str] = frozenset()
         self.gaps: dict[Company, tuple[float, float]] = {}
         self._settings = settings
         self._moment = at
@@ -55,16 +58,22 @@ class LogSource:
         return found
 
     def _offers(self) -> dict[Company, Offer]:
-        self.identity = _database(self._settings)
+        self.identity, living = _database(self._settings), _living(self._settings)
         found = {}
         for company in self._companies or companies_at(self._settings, self._moment):
             state = self._state(company)
             if state is None or state.creds is None:
                 continue
+            if state.node in living:
+                self.nodes |= {state.node}
             if state.gap is not None:
                 self.gaps[company] = state.gap
             found[company] = Offer(company, state.creds, state.key_count, state.epoch, state.sequence)
         return found
+
+    async def same_in(self, _database: Database) -> frozenset[str]:
+        """See `Source.same_in`: the log has values and no times, of which a digest is made too."""
+        return frozenset()
 
     async def lines(self, companies: frozenset[Company]) -> AsyncGenerator[bytes, None]:
         """See `Source.lines`."""
@@ -104,6 +113,16 @@ def moment(text: str) -> float:
 def written(at: float) -> str:
     """As `moment` reads it."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _living(settings: Settings) -> set[str]:
+    """The nodes that have written just now, and so may be there still."""
+    since = time.time() - _JUST_NOW_S
+    return {
+        folder.node
+        for folder in folders(settings.backup_directory)
+        if (files := folder.files()) and files[-1].closed_at > since
+    }
 
 
 def _database(settings: Settings) -> str | None:
