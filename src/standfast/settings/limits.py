@@ -5,6 +5,7 @@ Invariant: settings that pass `check_limits` cannot contradict each other in tim
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from standfast.errors import SettingsError
@@ -75,3 +76,13 @@ def _check_remotes(settings: Settings) -> None:
             next_step="Set BACKUP_RECIPIENTS to your age recipients ('age-keygen' makes one: age1…), or, where the "
             "remotes encrypt themselves, to 'none'.",
         )
+    own = settings.backup_directory
+    for remote in settings.remotes:
+        if remote.kind != "folder":
+            continue
+        folder = Path(remote.path)
+        if folder.is_relative_to(own) or own.is_relative_to(folder):
+            raise SettingsError(
+                f"the remote {remote.name} is the directory of the backups themselves, or lies within one another",
+                next_step="Name a folder on another disk or machine in BACKUP_REMOTES.",
+            )

@@ -22,7 +22,7 @@ from standfast.settings.places import COMMAND_LINE, DOTENV, read_dotenv
 _OURS = ("STANDFAST_", "POSTGRES_")
 _INTERNAL = frozenset({"STANDFAST_HOST_TOKEN"})  # given by the service to its Node host
 _NEVER_SHOWN = frozenset(
-    {"DATABASE_URL", "POSTGRES_CONNECTION_STRING", "SENTRY_DSN", "WHATSAPP_PHONE_NUMBER"}
+    {"DATABASE_URL", "POSTGRES_CONNECTION_STRING", "SENTRY_DSN", "WHATSAPP_PHONE_NUMBER", "BACKUP_REMOTES"}
 )
 
 

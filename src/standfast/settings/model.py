@@ -19,6 +19,7 @@ from standfast.redaction import MASK, mask_dsn, mask_phone
 from standfast.settings.keeping import AbsolutePath, KeepingSettings
 from standfast.settings.limits import check_limits
 from standfast.settings.places import default_state_dir
+from standfast.settings.remotes import RemoteAddress, masked_remotes, remote_addresses
 from standfast.settings.server import check_connection_string, libpq_names_a_server, libpq_parameters
 
 Source = Literal["default", "environment", ".env", "command line"]
@@ -191,6 +192,11 @@ class Settings(KeepingSettings):
         return self.backup_root or self.state_dir / "backups"
 
     @property
+    def remotes(self) -> list[RemoteAddress]:
+        """Where copies of backups go."""
+        return remote_addresses(self.backup_remotes.get_secret_value() if self.backup_remotes else None)
+
+    @property
     def is_simulated(self) -> bool:
         """Whether these are the settings of a service with the simulator."""
         return self._always_embedded
@@ -246,5 +252,7 @@ def _shown(field: str, value: Any) -> str | int | float | bool | None:
         secret = value.get_secret_value()
         if field == "whatsapp_phone_number":
             return mask_phone(secret)
+        if field == "backup_remotes":
+            return masked_remotes(secret)
         return mask_dsn(secret) if field in _CONNECTION_STRINGS else MASK
     return str(value) if isinstance(value, Path) else value

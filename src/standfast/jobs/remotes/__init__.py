@@ -1,0 +1,1 @@
+"""Copies elsewhere: places that take files, and the backups that lie there."""

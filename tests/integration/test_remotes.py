@@ -1,0 +1,174 @@
+"""What every kind of remote promises, held against a real folder, S3 server and SSH host."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from standfast.errors import BackupDamaged, BackupFailed, NotFound, RemoteFailed
+from standfast.jobs.remotes.opening import _remote
+from standfast.jobs.remotes.remote import Remote
+from tests.integration.remote_places import Bucket, SshHost, address_of, s3_server
+from tests.support import Proxy
+
+_buckets = itertools.count(1)
+KINDS = ("folder", "s3", "sftp")
+
+
+@dataclass
+class Place:
+    remote: Remote
+    url: str
+    bucket: Bucket | None = None
+    host: SshHost | None = None
+    folder: Path | None = None
+
+    @property
+    def port(self) -> int:
+        served = self.bucket or self.host
+        assert served is not None
+        return served.port
+
+    def through(self, port: int, options: str = "") -> Remote:
+        """The same place, reached by another port."""
+        if self.host is not None:
+            self.host.trust(port)
+        served = self.bucket or self.host
+        assert served is not None
+        return _remote(address_of(served.url(options, port)))
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture(params=KINDS)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    if request.param == "s3":
+        bucket = Bucket(request.getfixturevalue("s3_port"), f"bucket-{next(_buckets)}")
+        yield Place(_remote(address_of(bucket.url())), bucket.url(), bucket=bucket)
+    elif request.param == "folder":
+        folder = tmp_path / "mounted"
+        folder.mkdir()
+        yield Place(_remote(address_of(str(folder))), str(folder), folder=folder)
+    else:
+        async with SshHost.running(tmp_path) as host:
+            remote = _remote(address_of(host.url()))
+            yield Place(remote, host.url(), host=host, folder=host.root)
+            await remote.close()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    path = tmp_path / "made"
+    path.write_bytes(os.urandom(100_000))
+    return path
+
+
+async def test_what_is_put_comes_back(place: Place, made: Path, tmp_path: Path) -> None:
+    """A file of several parts and an empty one come back as they were, under their names, sizes and times; what is
+    deleted is gone; deleting it again is nothing."""
+    large, empty = tmp_path / "large", tmp_path / "empty"
+    large.write_bytes(os.urandom(11_000_001))
+    empty.touch()
+    remote = place.remote
+    seen: list[int] = []
+    for name, path in (("backups/a/large", large), ("backups/a/empty", empty), ("changes/1.seg", made)):
+        sent = await remote.put(name, path, on_bytes=seen.append)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (sent.sha256, sent.bytes) == (digest, path.stat().st_size)
+        assert await remote.read_back(name) == sent
+        back = tmp_path / "back"
+        assert await remote.get(name, back) == sent
+        assert back.read_bytes() == path.read_bytes()
+        assert back.stat().st_mode & 0o777 == 0o600
+    assert sum(seen) == 11_000_001 + 100_000
+    listed = await remote.list("backups/")
+    assert [(one.name, one.bytes) for one in listed] == [
+        ("backups/a/empty", 0),
+        ("backups/a/large", 11_000_001),
+    ]
+    assert all(abs(one.at - time.time()) < 60 for one in listed)
+    assert [one.name for one in await remote.list()] == [
+        "backups/a/empty",
+        "backups/a/large",
+        "changes/1.seg",
+    ]
+    assert await remote.list("nothing/") == []
+    for _ in range(2):
+        await remote.delete("backups/a/large")
+    assert [one.name for one in await remote.list("backups/")] == ["backups/a/empty"]
+
+
+async def test_a_name_is_replaced_whole(place: Place, made: Path, tmp_path: Path) -> None:
+    """What is put under a name that exists takes its place."""
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    await place.remote.put("a/b", made)
+    await place.remote.put("a/b", other)
+    assert await place.remote.read("a/b", 1_000) == b"other"
+    assert len(await place.remote.list()) == 1
+
+
+async def test_absence_is_told_as_absence(place: Place, tmp_path: Path) -> None:
+    """What is not there raises `NotFound`, and the file that it should have been written to stays as it was."""
+    target = tmp_path / "target"
+    target.write_text("before")
+    for call in (
+        place.remote.read_back("backups/none"),
+        place.remote.get("backups/none", target),
+        place.remote.read("backups/none", 100),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    assert target.read_text() == "before"
+    assert [name for name in os.listdir(tmp_path) if "target" in name] == ["target"]  # noqa: PTH208 - in a test's loop
+
+
+async def test_a_file_that_cannot_be_read_is_not_the_remotes_fault(place: Place, tmp_path: Path) -> None:
+    """A missing file of ours is `BackupDamaged`, a directory that is missing to write in `BackupFailed`; nothing of the
+    first lies there."""
+    with pytest.raises(BackupDamaged, match="No such file"):
+        await place.remote.put("a", tmp_path / "missing")
+    assert await place.remote.list() == []
+    with pytest.raises(BackupFailed):
+        await place.remote.get("a", tmp_path / "missing" / "a")
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", "", "a/", ".a", "a b", "a/.part"])
+async def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+    """No name reaches anything outside of the remote."""
+    remote = _remote(address_of(str(tmp_path)))
+    with pytest.raises(ValueError, match="no name"):
+        await remote.delete(name)
+
+
+@pytest.mark.parametrize("place", ["s3", "sftp"], indirect=True)
+async def test_a_remote_that_hangs_or_is_down_ends_in_time(place: Place, made: Path) -> None:
+    """A network that passes nothing on, and a port that nobody listens at, are `RemoteFailed` within the time that was
+    set; once it works again, the same object does."""
+    async with Proxy.before("127.0.0.1", place.port) as proxy:
+        remote = place.through(proxy.port, "&timeout_s=0.4")
+        await remote.put("a", made)
+        proxy.flowing.clear()
+        begun = time.monotonic()
+        for call in (remote.put("b", made), remote.read_back("a"), remote.list(), remote.delete("a")):
+            with pytest.raises(RemoteFailed):
+                await call
+        assert time.monotonic() - begun < 4
+        await proxy.close()
+        with pytest.raises(RemoteFailed):
+            await remote.list()
+        proxy.flowing.set()
+        await proxy.listen()
+        assert [one.name for one in await remote.list()] == ["a"]
+        await remote.close()
