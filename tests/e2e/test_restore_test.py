@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from standfast.errors import SettingsError
-from standfast.jobs.backup.catalogue import Backup
 from standfast.jobs.backup.restore_test import restore_test
-from standfast.jobs.context import JobContext
+from standfast.jobs.backup.run import run_backup
 from standfast.service.restore_login import SimulatedLogin, confined
-from tests.backups import backed_up, job_context
+from tests.backing_up import Job, execute, job
 from tests.e2e.conftest import Line, until
 
 SWAPPED = """
@@ -27,33 +25,26 @@ async def test_a_session_logs_in_from_what_was_restored_and_not_from_creds_that_
     nothing is left of that. Creds whose keys are no pair fail the test, which says so."""
     await line.pair("acme", "79990000041")
     await until(lambda: line.service.vault.replicator.is_idle, "everything in PostgreSQL")
-    options = line.service.database.options
-    async with job_context(options, tmp_path) as (context, told):
-        backup = await backed_up(context)
-        test = await restore_test(context, backup, SimulatedLogin(context.settings))
-        assert test.ok, test.message
-        assert "acme logged in" in test.message
-        assert test.rows > 800
-        assert test.companies == 1
-        assert set(test.steps) == {"server", "load", "compare", "keys", "login"}
-        assert "restore_test_done" in told.names
-        assert _left(context) == [backup.name]
-        await _fails_with_swapped_keys(context, backup)
+    given = job(tmp_path / "backups", line.service.database)
+    name = (await run_backup(given.context)).name
+    login = SimulatedLogin(given.context.settings)
+    test = await restore_test(given.context, given.catalogue().get(name), login)
+    assert test.ok, test.message
+    assert "acme logged in" in test.message
+    assert test.rows > 800
+    assert test.companies == 1
+    assert set(test.steps) == {"server", "load", "compare", "keys", "login"}
+    assert "restore_test_done" in given.sink.names
+    assert given.names() == [".scratch-restore-test.lock", name]
+    await _fails_with_swapped_keys(given)
 
 
-async def _fails_with_swapped_keys(context: JobContext, former: Backup) -> None:
-    with psycopg.connect(context.database.options.to_conninfo()) as connection:
-        connection.execute(SWAPPED)
-    backup = await backed_up(context)
-    assert backup.name != former.name
-    test = await restore_test(context, backup, None)
+async def _fails_with_swapped_keys(given: Job) -> None:
+    execute(given.database.options, SWAPPED)
+    name = (await run_backup(given.context)).name
+    test = await restore_test(given.context, given.catalogue().get(name), None)
     assert not test.ok
     assert "noiseKey is no pair" in test.message
-
-
-def _left(context: JobContext) -> list[str]:
-    root = context.settings.backup_directory
-    return sorted(path.name for path in root.iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize(

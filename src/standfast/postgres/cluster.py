@@ -81,13 +81,13 @@ def check(data_dir: Path) -> None:
         )
 
 
-async def create(data_dir: Path, binaries: ServerBinaries) -> None:
+async def create(data_dir: Path, binaries: ServerBinaries, *, durable: bool = True) -> None:
     """initdb beside, then rename: a start that is killed leaves nothing that looks like a database."""
     for left_over in data_dir.parent.glob(f"{data_dir.name}.new-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}.new-", dir=data_dir.parent))
     try:
-        await _initdb(fresh, binaries)
+        await _initdb(fresh, binaries, durable)
         _put_in_place(fresh, data_dir)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -147,8 +147,9 @@ def namespace_refused() -> SettingsError:
     )
 
 
-async def _initdb(data_dir: Path, binaries: ServerBinaries) -> None:
+async def _initdb(data_dir: Path, binaries: ServerBinaries, durable: bool) -> None:
     arguments = _INITDB_ARGS + (_BUILTIN_LOCALE if binaries.major >= _FIRST_WITH_BUILTIN_LOCALE else ())
+    arguments += () if durable else ("--no-sync",)
     with tempfile.TemporaryFile() as output:
         process = spawn(
             binaries.directory / "initdb", "-D", str(data_dir), *arguments, output=output.fileno()

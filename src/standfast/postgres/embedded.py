@@ -133,7 +133,7 @@ class EmbeddedServer:
             if self.data_dir.exists():
                 cluster.check(self.data_dir)
             else:
-                await cluster.create(self.data_dir, self._programs())
+                await cluster.create(self.data_dir, self._programs(), durable=self._durable)
             self._prepare()
             self._launch()
             await self._wait_until_ready()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from standfast.errors import BackupDamaged, StandfastError
@@ -138,7 +138,7 @@ async def _check_content(context: JobContext, backup: Backup, manifest: Manifest
             f"it holds {fed.count:,} bytes of data instead of {manifest.content.plain_bytes:,}"
         )
     wrong = _missing_tables(manifest, await contents_of(fed.head, tools.pg_restore))
-    wrong += wrong_counts(manifest, counted.rows)
+    wrong += wrong_counts(manifest.tables, counted.rows)
     if manifest.sentinel.encode() not in counted.texts.get(_BACKUPS, b""):
         wrong.append("its sentinel is not in it: the data is that of another backup")
     if wrong:
@@ -150,18 +150,18 @@ def _missing_tables(manifest: Manifest, contents: str) -> list[str]:
     return [f"the table {name} is missing" for name in manifest.tables if name not in found]
 
 
-def wrong_counts(manifest: Manifest, rows: dict[str, int]) -> list[str]:
+def wrong_counts(tables: Mapping[str, int], rows: Mapping[str, int]) -> list[str]:
     """What differs, in words. The rows of a partitioned table stand under the names of its parts, and those may be
     any: so they are counted together."""
     wrong = [
         f"{name} has {rows[name]:,} rows instead of {expected:,}"
-        for name, expected in manifest.tables.items()
+        for name, expected in tables.items()
         if name in rows and rows[name] != expected
     ]
-    in_parts = sum(count for name, count in manifest.tables.items() if name not in rows)
-    parts = sum(count for name, count in rows.items() if name not in manifest.tables)
+    in_parts = sum(count for name, count in tables.items() if name not in rows)
+    parts = sum(count for name, count in rows.items() if name not in tables)
     if in_parts != parts:
-        missing = [name for name, count in manifest.tables.items() if name not in rows and count]
+        missing = [name for name, count in tables.items() if name not in rows and count]
         wrong.append(f"{', '.join(missing) or 'other tables'} have {parts:,} rows instead of {in_parts:,}")
     return wrong
 
