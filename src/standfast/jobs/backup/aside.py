@@ -43,12 +43,15 @@ def begun(work: Callable[[], T], name: str) -> asyncio.Future[T]:
     return future
 
 
-async def on_disk(work: Callable[[], T], *, timeout_s: float = DISK_TIMEOUT_S) -> T:
-    """What `work` gives. `BackupFailed` where the disk does not answer in time; `OSError` becomes it too."""
+async def on_disk(
+    work: Callable[[], T], *, timeout_s: float = DISK_TIMEOUT_S, undo: Callable[[T], None] | None = None
+) -> T:
+    """What `work` gives. `BackupFailed` where the disk does not answer in time; `OSError` becomes it too. What comes
+    after nobody waits for it any more, `undo` gives back."""
     future = begun(work, "backup-disk")
     try:
         async with asyncio.timeout(timeout_s):
-            return await future
+            return await asyncio.shield(future)
     except TimeoutError:
         raise BackupFailed(
             f"the disk of the backups did not answer within {timeout_s:g} s",
@@ -56,6 +59,15 @@ async def on_disk(work: Callable[[], T], *, timeout_s: float = DISK_TIMEOUT_S) -
         ) from None
     except OSError as error:
         raise disk_failed(error) from error
+    finally:
+        if not future.done():
+            future.add_done_callback(lambda late: _late(late, undo))
+
+
+def _late(future: asyncio.Future[T], undo: Callable[[T], None] | None) -> None:
+    if not future.cancelled() and future.exception() is None and undo is not None:
+        given = future.result()
+        begun(lambda: undo(given), "backup-disk")
 
 
 def disk_failed(error: OSError) -> BackupFailed:

@@ -62,7 +62,7 @@ async def make(making: Making) -> Manifest:
     started_at = time.time()
     name = await on_disk(lambda: Catalogue(root).free_name(started_at))
     ((sentinel,),) = await context.database.fetch(_SENTINEL, [name, context.node])
-    building = await on_disk(lambda: Building(root, name))
+    building = await on_disk(lambda: Building(root, name), undo=Building.abandon)
     try:
         begun_s = time.monotonic()
         async with snapshot_of(context.database.options) as snapshot:

@@ -74,7 +74,7 @@ async def _run(
 
 @contextlib.asynccontextmanager
 async def _locked(catalogue: Catalogue) -> AsyncIterator[None]:
-    lock = await on_disk(lambda: room.Lock(catalogue.root))
+    lock = await on_disk(lambda: room.Lock(catalogue.root), undo=room.Lock.release)
     try:
         yield
     finally:
