@@ -16,7 +16,7 @@ _SHOWN = 20
 
 app = typer.Typer(
     name="changelog",
-    help="The log of every change, for 'standfast restore --at': list, verify, compact.",
+    help="The log of every change, for 'standfast restore --at': list, verify, fetch, compact.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -40,15 +40,38 @@ def list_(*, json: JsonOption = False) -> None:
 
 
 @app.command()
-def verify(*, json: JsonOption = False) -> None:
+def verify(
+    *,
+    remote: Annotated[
+        str | None, typer.Option("--remote", help="What this remote has, instead of what lies here.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """Check every segment: checksum, seal, chain. Says which span of time a lost or changed one leaves unknown."""
-    found = run_async(_verified())
+    found = run_async(_verified(remote))
     if json:
         print_json(found)
     else:
         _print_verified(found)
     if found["problems"]:
         raise typer.Exit(BackupDamaged.exit_code)
+
+
+@app.command()
+def fetch(
+    *,
+    remote: Annotated[str, typer.Option("--from", metavar="REMOTE", help="A remote's name.")],
+    json: JsonOption = False,
+) -> None:
+    """Bring back from a remote what this machine lacks, of every node."""
+    done = run_async(_fetched(remote))
+    if json:
+        print_json(done)
+    else:
+        console().print(
+            f"{done['fetched']:,} of {done['there']:,} files ({size(done['bytes'])}) of {len(done['nodes'])} nodes "
+            f"fetched from {done['remote']}"
+        )
 
 
 @app.command()
@@ -77,15 +100,24 @@ async def _listed() -> list[dict[str, Any]]:
     return [_plain(log) for log in await overview(current_settings())]
 
 
-async def _verified() -> dict[str, Any]:
+async def _verified(remote: str | None) -> dict[str, Any]:
+    from standfast.jobs.changelog.fetching import verify_remote
     from standfast.jobs.changelog.verify import verify as verify_log
 
-    found = await verify_log(current_settings())
+    settings = current_settings()
+    found = await (verify_log(settings) if remote is None else verify_remote(settings, remote))
     words = [str(problem) for problem in found.problems]
     plain: dict[str, Any] = _plain(found)
     for problem, text in zip(plain["problems"], words, strict=True):
         problem["message"] = text
     return plain
+
+
+async def _fetched(remote: str) -> dict[str, Any]:
+    from standfast.jobs.changelog.fetching import fetch as fetch_log
+
+    done: dict[str, Any] = _plain(await fetch_log(current_settings(), remote))
+    return done
 
 
 async def _compacted(*, dry_run: bool) -> dict[str, Any]:

@@ -72,7 +72,7 @@ COMMANDS = (
     Listed(
         "changelog",
         "changelog",
-        "The log of every change, for 'standfast restore --at': list, verify, compact.",
+        "The log of every change, for 'standfast restore --at': list, verify, fetch, compact.",
     ),
     Listed(
         "doctor",

@@ -15,6 +15,7 @@ import structlog
 
 from standfast.alert import AlertSink
 from standfast.jobs.changelog.keeper import ChangeLogKeeper
+from standfast.jobs.changelog.uploads import Uploads
 from standfast.service.foundation import cancelled
 from standfast.service.vault import vault_options
 from standfast.settings import Settings
@@ -29,6 +30,7 @@ class ChangeLog:
 
     def __init__(self, settings: Settings, alerts: AlertSink) -> None:
         self.keeper: ChangeLogKeeper | None = None
+        self.uploads: Uploads | None = None
         self._settings = settings
         self._alerts = alerts
 
@@ -39,11 +41,16 @@ class ChangeLog:
             return
         self.keeper = ChangeLogKeeper(settings, replica, self._alerts, vault_options(settings).node_name)
         self.keeper.attach()
+        if settings.backup_remotes is not None:
+            self.uploads = Uploads(settings, replica.node, self._alerts)
+            self.keeper.on_segment = self.uploads.hurry
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Write it meanwhile."""
         async with contextlib.AsyncExitStack() as stack:
+            if self.uploads is not None:
+                stack.push_async_callback(cancelled, asyncio.create_task(self.uploads.run()))
             if self.keeper is not None:
                 stack.push_async_callback(self._close, self.keeper)
                 stack.push_async_callback(cancelled, asyncio.create_task(self.keeper.run()))
@@ -62,4 +69,5 @@ class ChangeLog:
         """Figures for health and metrics; None: it is switched off."""
         if self.keeper is None:
             return None
-        return self.keeper.status()
+        sent = self.uploads.status() if self.uploads is not None else {}
+        return {**self.keeper.status(), "remotes": sent}

@@ -27,6 +27,7 @@ from standfast.jobs.changelog.segment import DIGEST_BYTES, Place
 
 T = TypeVar("T")
 CHANGES = "changes"
+DROPPED = "dropped.json"
 PACK_MAGIC = b"SFPACKS1"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _SEGMENT = re.compile(r"(\d{12})-(\d{8}T\d{6}Z)\.seg")
@@ -188,7 +189,7 @@ class Folder:
         return self._note("ends.json", Ends)
 
     def dropped(self) -> Dropped:
-        return self._note("dropped.json", Dropped) or Dropped()
+        return self._note(DROPPED, Dropped) or Dropped()
 
     def note_ends(self, ends: Ends) -> None:
         """Raises `OSError`."""
@@ -196,7 +197,7 @@ class Folder:
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Raises `OSError`."""
-        write_private(self.path / "dropped.json", msgspec.json.encode(dropped))
+        write_private(self.path / DROPPED, msgspec.json.encode(dropped))
 
     def _note(self, name: str, kind: type[T]) -> T | None:
         path = self.path / name
