@@ -16,7 +16,7 @@ from standfast.jobs.restore.restore import RestoreReport
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
-from standfast.service.restore_run import Asked, restore_moment
+from standfast.service.restore_run import Asked, restore_from
 from standfast.settings import Settings
 from tests.integration.changelogs import next_second
 from tests.integration.restoring import (
@@ -55,7 +55,7 @@ async def back_to(
         plans.append(plan)
         return True
 
-    report = await restore_moment(settings, source, asked, agree)
+    report = await restore_from(settings, source, asked, agree)
     assert report is not None, "the plan had nothing to do"
     return plans[0], report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Annotated
 
@@ -9,13 +10,13 @@ import typer
 
 from standfast.authstate.company import company_id
 from standfast.cli.asking import YesOption
-from standfast.cli.backup_restore import print_report, shown
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console
+from standfast.cli.restoring import Later, print_report, shown
 from standfast.errors import UsageError
 from standfast.jobs.restore.from_log import LATEST, LogSource, moment
 from standfast.jobs.restore.plan import Plan, Wish
-from standfast.service.restore_run import Asked, restore_moment
+from standfast.service.restore_run import Asked, restore_from
 
 
 def register(app: typer.Typer) -> None:
@@ -59,12 +60,16 @@ def restore(
     # What this node's replica knows beyond a moment of the past is just what is not wanted then.
     wish = Wish(frozenset(wanted), at == LATEST, force, frozenset(replace_identity or ()))
 
-    def agree(plan: Plan) -> bool:
-        if not json:
-            _print_gaps(source)
-        return shown(plan, dry_run=dry_run, yes=yes, as_json=json)
+    with contextlib.ExitStack() as stack:
+        progress = Later(stack, as_json=json)
 
-    report = run_async(restore_moment(current_settings(), source, Asked(source.name, wish, to), agree))
+        def agree(plan: Plan) -> bool:
+            if not json:
+                _print_gaps(source)
+            return shown(plan, dry_run=dry_run, yes=yes, as_json=json, begin=progress.begin)
+
+        asked = Asked(source.name, wish, to)
+        report = run_async(restore_from(current_settings(), source, asked, agree, progress))
     if report is not None:
         print_report(report, as_json=json)
 

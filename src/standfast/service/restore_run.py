@@ -23,6 +23,7 @@ from standfast.jobs.restore.later import LoggedStates
 from standfast.jobs.restore.node import LocalNode
 from standfast.jobs.restore.plan import Plan, Wish
 from standfast.jobs.restore.restore import Restore, RestoreReport, Work
+from standfast.jobs.restore.source import Source
 from standfast.jobs.restore.steps import Steps, StepsFile
 from standfast.postgres.client_tools import find_client_tools
 from standfast.service.restoring import restoring_context
@@ -38,39 +39,32 @@ class Asked:
     to: str | None = field(default=None, repr=False)
 
 
+Agree = Callable[[Plan], bool]
+
+
 async def restore_backup(
     settings: Settings,
     asked: Asked,
-    agree: Callable[[Plan], bool],
+    agree: Agree,
     progress: Progress | None = None,
     alerts: AlertSink | None = None,
 ) -> RestoreReport | None:
-    """Restore, if `agree` says so of the plan (it is asked in a thread); None where it does not."""
-    steps = StepsFile(settings.state_dir)
-    steps.refuse_unfinished()
+    """Restore a backup, if `agree` says so of the plan (it is asked in a thread); None where it does not."""
+    StepsFile(settings.state_dir).refuse_unfinished()
     backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, asked.name)
-    source = await _source(settings, backup)
-    async with restoring_context(
-        settings, progress or Silent(), alerts or LoggedAlerts(), _checked(asked.to)
-    ) as (context, node):
-        restore = Restore(_work(context, node, source, steps))
-        plan = await restore.plan(asked.wish)
-        if not await asyncio.to_thread(agree, plan):
-            return None
-        if not plan.writes:
-            return None
-        return await restore.run(plan, asked.wish)
+    source = await _of_backup(settings, backup)
+    return await restore_from(settings, source, asked, agree, progress, alerts)
 
 
-async def restore_moment(
+async def restore_from(
     settings: Settings,
-    source: LogSource,
+    source: Source,
     asked: Asked,
-    agree: Callable[[Plan], bool],
+    agree: Agree,
     progress: Progress | None = None,
     alerts: AlertSink | None = None,
 ) -> RestoreReport | None:
-    """As `restore_backup`, out of the change log."""
+    """As `restore_backup`, from any source; one that is to be resumed must be found by its name in `_named`."""
     steps = StepsFile(settings.state_dir)
     steps.refuse_unfinished()
     async with restoring_context(
@@ -89,12 +83,7 @@ async def resume_unfinished(
     """Go on with the unfinished restore. `RestoreRefused` where there is none."""
     steps = StepsFile(settings.state_dir)
     found = _unfinished(steps)
-    source: BackupSource | LogSource
-    if found.source.startswith(PREFIX):
-        source = LogSource.named(settings, found.source, found.companies)
-    else:
-        backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, found.source)
-        source = await _source(settings, backup)
+    source = await _named(settings, found)
     async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
         context,
         node,
@@ -120,7 +109,15 @@ async def abandon_unfinished(
         return await abandon(context, node, steps, found)
 
 
-async def _source(settings: Settings, backup: Backup) -> BackupSource:
+async def _named(settings: Settings, found: Steps) -> Source:
+    """The source that the restore began with."""
+    name = found.source
+    if name.startswith(PREFIX):
+        return LogSource.named(settings, name, found.companies)
+    return await _of_backup(settings, await asyncio.to_thread(Catalogue(settings.backup_directory).get, name))
+
+
+async def _of_backup(settings: Settings, backup: Backup) -> BackupSource:
     assert backup.manifest is not None, "the catalogue gives none without one"
     versions = (backup.manifest.server_version, backup.manifest.client_version)
     major = max(_major(version) for version in versions)
@@ -128,9 +125,7 @@ async def _source(settings: Settings, backup: Backup) -> BackupSource:
     return BackupSource(backup, settings, tools.pg_restore)
 
 
-def _work(
-    context: JobContext, node: LocalNode | None, source: BackupSource | LogSource, steps: StepsFile
-) -> Work:
+def _work(context: JobContext, node: LocalNode | None, source: Source, steps: StepsFile) -> Work:
     """The change log is not asked for what came after a moment that was chosen in it."""
     is_backup = isinstance(source, BackupSource)
     later = LoggedStates(context.settings) if node is not None and is_backup else None

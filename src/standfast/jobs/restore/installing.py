@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseRejected, RestoreRefused
+from standfast.jobs.restore import rules
 from standfast.jobs.restore.plan import Planned
 from standfast.jobs.restore.rules import Ruled
 from standfast.jobs.restore.source import Wished
@@ -37,6 +38,11 @@ select company_id, key_type, key_id, value::jsonb, coalesce(created_at, now()), 
 from {TABLE} where company_id = $1 and key_type <> all($2::text[])
 and not (key_type = 'sender-key'
          and split_part(key_id, '::', 2) || '::' || split_part(key_id, '::', 3) = any($3::text[]))
+"""
+# An undone cleanup must not bring back what a restore has left out.
+_TRASH = """
+delete from standfast_trash
+where company_id = $1 and key_type in ('session', 'sender-key', 'sender-key-memory')
 """
 _GIVEN = """
 insert into whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at)
@@ -67,6 +73,8 @@ async def install(database: Database, planned: Planned, ruled: Ruled, fence: Fen
         await connection.execute(_CREDS, [planned.company, ruled.creds])
         params = [planned.company, list(ruled.dropped_types), list(ruled.dropped_senders)]
         cursor = await connection.execute(_KEYS, params)
+        if rules.SESSION in ruled.dropped_types:
+            await connection.execute(_TRASH, [planned.company])
         await connection.execute(_FREE, [planned.company])
         return cursor.rowcount
 
