@@ -119,6 +119,11 @@ async def test_the_local_replica_follows_what_was_restored(
         vault.release(ACME)
         report = await restored(settings, replay=False)
         assert [(one.action, one.error) for one in report.companies] == [("rolled back", None)]
+        record = vault.replica.record(ACME)
+        assert record is not None
+        assert "session" not in vault.replica.everything(record.number).keys, (
+            "an outage now would open the old one"
+        )
         await vault.open(ACME)
         assert await vault.get_keys(ACME, "session", ["later", "79990000002.0"]) == {}
         await vault.set_keys(ACME, {"session": {"new": b'"s3"'}})

@@ -8,6 +8,9 @@ import pytest
 
 from standfast.authstate.change import Change
 from standfast.errors import CompanyInUse
+from standfast.jobs.restore import rules
+from standfast.jobs.restore.installing import Fence, install
+from standfast.jobs.restore.plan import Planned
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
@@ -15,6 +18,7 @@ from standfast.service.link import Link
 from standfast.settings import Settings
 from tests.integration.restoring import (
     ACME,
+    CREDS,
     KEPT_WHEN_ROLLED_BACK,
     backed_up,
     fill,
@@ -51,6 +55,9 @@ async def test_a_living_node_is_asked_first_and_fenced_where_it_is_forced(
         (refused,) = (await planned(settings)).companies
         assert (refused.action, refused.holder) == ("refused", "one")
         assert "--force" in refused.why
+        ruled = rules.rolled_back(CREDS, age_s=0.0)
+        with pytest.raises(CompanyInUse, match="node one holds"):  # it came after the plan was made
+            await install(database, Planned("acme", "rolled back"), ruled, Fence())
         report = await restored(settings, force=True)
         assert [(one.action, one.error) for one in report.companies] == [("rolled back", None)]
         await until(lambda: bool(two.alerts.named("fenced")), 8.0)

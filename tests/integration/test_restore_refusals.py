@@ -69,6 +69,10 @@ async def test_a_damaged_backup_restores_nothing(
             await restored(settings)
     content.write_bytes(good)
     manifest = read_manifest(folder / "manifest.json")
+    manifest.companies["acme"].keys["session"] += 1
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    with pytest.raises(BackupDamaged, match="keys of acme"):
+        await restored(settings)
     manifest.companies["bolt"] = manifest.companies.pop("acme")
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     with pytest.raises(BackupDamaged, match="manifest"):
@@ -146,10 +150,8 @@ async def test_a_state_that_cannot_be_read_is_kept_all_the_same(
     await fill(store)
     await fill(store, BOLT)
     await backed_up(settings, database)
-    said(
-        database_options,
-        "update whatsapp_auth set creds = '{\"broken\": true}' where company_id = 'acme' returning 1",
-    )
+    damage = """update whatsapp_auth set creds = '{"broken": true}' where company_id = 'acme' returning 1"""
+    said(database_options, damage)
     said(database_options, "delete from whatsapp_auth where company_id = 'bolt' returning 1")
     report = await restored(settings)
     assert {one.company: one.action for one in report.companies} == {
