@@ -101,9 +101,8 @@ class _Restoring:
                 # Closing the pipe may write once more, to a pg_restore that has all it wants.
                 with contextlib.suppress(BrokenPipeError), self._process.stdin as target:
                     shutil.copyfileobj(stream, target, _CHUNK_BYTES)
-                while stream.read(
-                    _CHUNK_BYTES
-                ):  # only the end tells whether what was read is what was written
+                # Only the end tells whether what was read is what was written.
+                while stream.read(_CHUNK_BYTES):
                     pass
         except Exception as error:  # noqa: BLE001  # told by `finish`, on the thread that waits
             self._failure = error
