@@ -5,6 +5,7 @@ Invariant: applying `a.then(b)` leaves what applying `a` and then `b` leaves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from standfast.authstate.store import KeyBatch
@@ -26,6 +27,10 @@ class Change:
     def key_count(self) -> int:
         """How many keys it sets or deletes by name."""
         return sum(len(entries) for entries in self.keys.values())
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Type and id of every key that it sets or deletes by name."""
+        return ((key_type, key_id) for key_type, entries in self.keys.items() for key_id in entries)
 
     @property
     def size(self) -> int:

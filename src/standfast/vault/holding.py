@@ -22,7 +22,8 @@ _AGES_APART_S = 5.0
 class Holding:
     """`number` is the company's in the replica; `epoch` the one it is written under; `sequence` the last batch that
     was given out, `applied` the last one that PostgreSQL is known to have. `claimed`: this very process has claimed
-    the epoch, as opposed to having opened the company from its replica in an outage."""
+    the epoch, as opposed to having opened the company from its replica in an outage. `touched`: while somebody asks
+    for it, every key that a batch names from then on, durable or not."""
 
     company: Company
     number: int = 0
@@ -37,6 +38,7 @@ class Holding:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     lag_s: float = 0.0
     skipped: int = 0
+    touched: set[tuple[str, str]] | None = None
     _unsent: deque[tuple[int, float]] = field(default_factory=deque)
     _waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 

@@ -219,6 +219,8 @@ class Vault:
             self._skip(holding)
             return
         sequence = holding.next_sequence()
+        if holding.touched is not None:
+            holding.touched.update(change.places())
         try:
             await self.replica.append(holding.number, sequence, change)
         except JournalUnwritable as error:

@@ -18,7 +18,7 @@ CREATE TABLE standfast_trash (
     company_id text        NOT NULL,
     key_type   text        NOT NULL,
     key_id     text        NOT NULL,
-    value      jsonb       NOT NULL,
+    value      text        NOT NULL, -- as the column's own text, whatever its type
     created_at timestamptz NULL,
     updated_at timestamptz NULL,
     expires_at timestamptz NULL,

@@ -47,6 +47,10 @@ class Reading:
                 found[key_id] = value
         return found
 
+    def taken(self, number: int) -> int:
+        """The last batch that was given to the journal; it may not be durable yet."""
+        return self._account(number).taken
+
     def creds(self, number: int) -> bytes | None:
         """The creds; None: there are none."""
         return self._value(self._readable(number), *CREDS)

@@ -1,0 +1,73 @@
+"""How many keys there are, how old, and what they take on the server's disk.
+
+Invariant: reads only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+from standfast.errors import StandfastError
+from standfast.jobs.cleanup.report import Measures
+from standfast.postgres.pool import Database, Statement
+from standfast.postgres.statistics import AGE_BUCKETS, AGE_LIMITS_DAYS
+
+VACUUM_TIMEOUT_S = 600.0
+_KEYS = Statement(
+    "cleanup.measure",
+    f"""
+    select width_bucket(extract(epoch from now() - updated_at::timestamptz) / 86400,
+                        array{list(AGE_LIMITS_DAYS)}::numeric[]), count(*),
+           extract(epoch from min(updated_at::timestamptz))::float8,
+           extract(epoch from max(updated_at::timestamptz))::float8
+    from whatsapp_keys where $1::text is null or company_id::text = $1 group by 1
+    """,
+    heavy=True,
+)
+_SIZES = Statement(
+    "cleanup.sizes",
+    """
+    select pg_table_size(t), pg_indexes_size(t), pg_total_relation_size(t) from (select 'whatsapp_keys'::regclass t) s
+    """,
+)
+
+
+async def measure(database: Database, company: str | None = None) -> Measures:
+    """Keys of the company, or of all; sizes are the whole table's. One pass over it."""
+    rows = await database.fetch(_KEYS, [company], transfer_s=60)
+    ((table, index, total),) = await database.fetch(_SIZES)
+    ages = dict.fromkeys(AGE_BUCKETS, 0)
+    for bucket, count, _, _ in rows:
+        if bucket is not None:
+            ages[AGE_BUCKETS[bucket]] += count
+    oldest = [row[2] for row in rows if row[2] is not None]
+    newest = [row[3] for row in rows if row[3] is not None]
+    return Measures(
+        sum(row[1] for row in rows),
+        table,
+        index,
+        total,
+        ages,
+        min(oldest, default=None),
+        max(newest, default=None),
+    )
+
+
+async def vacuum(database: Database) -> str:
+    """Let PostgreSQL use the room again: "done", or why not. Plain, never full: nobody is kept from the table."""
+    parameters = database.options.parameters() | {
+        "options": "-c lock_timeout=2000 -c statement_timeout=0",
+        "application_name": "standfast vacuum",
+    }
+    try:
+        async with asyncio.timeout(VACUUM_TIMEOUT_S):
+            connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+            async with connection:
+                notices: list[str] = []
+                connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+                await connection.execute("vacuum (analyze) whatsapp_keys")
+    except (psycopg.Error, StandfastError, OSError, TimeoutError) as error:
+        return f"not done: {type(error).__name__}"
+    return "not done: this role does not own the table" if notices else "done"
