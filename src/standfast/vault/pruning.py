@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, DatabaseUnavailable
 from standfast.vault.holding import Holding

@@ -12,7 +12,8 @@ from standfast.vault.vault import Vault
 _HOLDERS = Statement(
     "cleanup.holders",
     """
-    select w.company_id, w.node::text, coalesce(n.name, w.node::text), coalesce(n.alive_until > clock_timestamp(), false)
+    select w.company_id, w.node::text, coalesce(n.name, w.node::text),
+           coalesce(n.alive_until > clock_timestamp(), false)
     from standfast_writers w left join standfast_nodes n on n.node = w.node where w.node is not null
     """,
 )

@@ -39,8 +39,8 @@ class CompanyCleanup(msgspec.Struct, omit_defaults=True):
 
 
 class CleanupReport(msgspec.Struct, omit_defaults=True):
-    """`run` names it for `undo`; "" in a dry run, where `removed` is what would go. `after` is None there. `freed_bytes`
-    is what the files shrank by; PostgreSQL uses what else is free for new rows. `vacuum`: "done", or why not."""
+    """`run` names it for `undo`; "" in a dry run, where `removed` is what would go. `after`: None there. `freed_bytes`:
+    what the files shrank by; PostgreSQL uses what else is free for new rows. `vacuum`: "done", or why not."""
 
     run: str
     node: str

@@ -98,13 +98,15 @@ async def find_old(database: Database, policy: Policy, retention_days: int, comp
 
 
 async def _ids(database: Database, company: str, key_type: str) -> dict[str, datetime | None]:
-    return dict((key_id, at) for key_id, at in await database.fetch(_OF_TYPE, [company, key_type]))
+    rows = await database.fetch(_OF_TYPE, [company, key_type])
+    return {str(key_id): at for key_id, at in rows}
 
 
 def _pairs(mappings: Sequence[tuple[Old, str]], present: Iterable[str]) -> Iterator[Unit]:
     """`user` -> lid and `lid_reverse` -> user: both, or none. One whose other side is not there goes alone."""
     old = {one.key_id: one for one, _ in mappings}
-    there, done = set(present), set()
+    there = set(present)
+    done: set[str] = set()
     for one, value in mappings:
         partner = value if one.key_id.endswith(_REVERSE) else value + _REVERSE
         if one.key_id in done or (partner in there and partner not in old):
@@ -116,7 +118,8 @@ def _pairs(mappings: Sequence[tuple[Old, str]], present: Iterable[str]) -> Itera
 
 def _with_memory(others: Sequence[Old], memories: Iterable[str]) -> Iterator[Unit]:
     """A sender key's id is `group::user::device`; the memory's is the group."""
-    there, taken = set(memories), set()
+    there = set(memories)
+    taken: set[str] = set()
     for one in others:
         if one.key_type != "sender-key":
             continue

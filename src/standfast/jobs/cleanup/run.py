@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,7 +20,7 @@ from standfast.jobs.cleanup import alarms, ledger, trash
 from standfast.jobs.cleanup.holders import Holders
 from standfast.jobs.cleanup.measuring import measure, vacuum
 from standfast.jobs.cleanup.pre_keys import SpentPreKeys
-from standfast.jobs.cleanup.report import CleanupReport, CompanyCleanup, Policy
+from standfast.jobs.cleanup.report import CleanupReport, CompanyCleanup, Measures, Policy
 from standfast.jobs.cleanup.rules import Old, Unit, count_old, find_old
 from standfast.jobs.context import JobContext
 from standfast.jobs.sole import sole
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 BATCH_KEYS = 500
 LONGEST_PAUSE_S = 0.25
 WORTH_A_VACUUM = 1_000
+_UNBOUNDED = 10**12
 PreKeys = Callable[[Sequence[Company], bool], AsyncIterator[SpentPreKeys]]
 """Which pre-keys of those companies are spent; the second argument: whether to note what was learnt."""
 
@@ -56,6 +57,10 @@ class _Plan:
         entry = self.companies.setdefault(company, CompanyCleanup(company))
         entry.left += count
         entry.reason = reason
+
+    def removed(self, company: str) -> int:
+        entry = self.companies.get(company)
+        return entry.count if entry is not None else 0
 
     @property
     def count(self) -> int:
@@ -100,7 +105,7 @@ class _Run:
         before = await measure(self._database, self._options.company)
         plan = await self._planned(note=False)
         for company, units in plan.units.items():
-            self._count(plan, company, [one for unit in units for one in unit])
+            self._count(plan, company, (one.key_type for unit in units for one in unit))
         return self._report("", plan, before)
 
     async def wet(self) -> CleanupReport:
@@ -128,7 +133,7 @@ class _Run:
         if options.company is not None and not old:
             await ledger.check_known(database, options.company)
         holders = await Holders.read(database, self._vault)
-        room = options.force and 10**12 or self._context.settings.db_cleanup_ceiling
+        room = _UNBOUNDED if options.force else self._context.settings.db_cleanup_ceiling
         for name, counts in old.items():
             total = sum(counts.values())
             company, reason = _checked(name, holders)
@@ -169,7 +174,7 @@ class _Run:
                     await self._directly(run, plan, company, units)
             except CompanyInUse as error:
                 # Its session was started, stopped or taken over in this moment.
-                left = sum(len(unit) for unit in units) - plan_count(plan, company)
+                left = sum(len(unit) for unit in units) - plan.removed(company)
                 plan.stays(company, left, error.message)
 
     async def _is_ours(self, company: Company) -> bool:
@@ -189,7 +194,7 @@ class _Run:
                     [{(one[0], one[1]): seen[one[0], one[1]] for one in unit} for unit in whole],
                 )
                 removed |= gone
-                self._count(plan, company, gone)
+                self._count(plan, company, (key_type for key_type, _ in gone))
                 await self._breathe(begun, len(batch))
         finally:
             if removed:
@@ -200,7 +205,7 @@ class _Run:
         for batch in _batches(units):
             begun = time.monotonic()
             gone = await trash.move(self._database, run, company, batch)
-            self._count(plan, company, gone)
+            self._count(plan, company, (key_type for key_type, _ in gone))
             await self._breathe(begun, len(batch))
 
     async def _breathe(self, begun: float, done: int) -> None:
@@ -208,16 +213,11 @@ class _Run:
         self._progress.advance(done)
         await asyncio.sleep(min(time.monotonic() - begun, LONGEST_PAUSE_S))
 
-    def _count(
-        self,
-        plan: _Plan,
-        company: Company,
-        gone: Sequence[Old] | set[tuple[str, str]] | list[tuple[str, str]],
-    ) -> None:
+    def _count(self, plan: _Plan, company: Company, types: Iterable[str]) -> None:
         entry = plan.companies.setdefault(company, CompanyCleanup(company))
-        for one in gone:
-            self._removed[one[0]] += 1
-            entry.removed[one[0]] = entry.removed.get(one[0], 0) + 1
+        for key_type in types:
+            self._removed[key_type] += 1
+            entry.removed[key_type] = entry.removed.get(key_type, 0) + 1
 
     async def _after(self, report: CleanupReport) -> None:
         if report.count >= WORTH_A_VACUUM:
@@ -245,12 +245,6 @@ class _Run:
             ceiling=0 if self._options.force else self._context.settings.db_cleanup_ceiling,
             beyond_ceiling=plan.beyond_ceiling,
         )
-
-
-def plan_count(plan: _Plan, company: Company) -> int:
-    """How many keys of the company were removed so far."""
-    entry = plan.companies.get(company)
-    return entry.count if entry is not None else 0
 
 
 def _checked(name: str, holders: Holders) -> tuple[Company | None, str]:

@@ -52,14 +52,16 @@ _SETTLE = Statement(
 )
 _BEGIN = "select epoch, sequence, holder from standfast_begin($1)"
 _ADMIT = "select standfast_admit($1, $2, $3)"
-_LOCK = f"select k.key_type::text, k.key_id::text from whatsapp_keys k, {_NAMED} and $1::text is not null for update of k"
+_LOCK = f"""
+select k.key_type::text, k.key_id::text from whatsapp_keys k, {_NAMED} and $1::text is not null for update of k
+"""
 _MOVE = f"""
 with gone as (
     delete from whatsapp_keys k using {_NAMED}
     returning {_ROW}
 )
 insert into standfast_trash (run, {_COLUMNS}, taken)
-select $1::text, gone.*, true from gone (company_id, key_type, key_id, value, created_at, updated_at, expires_at)
+select $1::text, g.*, true from gone g
 returning key_type, key_id
 """
 _VALUE_TYPE = Statement(
