@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from standfast.authstate.company import company_id
+from standfast.cli.asking import YesOption, can_ask, confirmed
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, print_json, size
-from standfast.cli.prompts import YesOption, confirm
 from standfast.errors import UsageError
 from standfast.jobs.cleanup import ledger
 from standfast.jobs.cleanup.report import CleanupReport, Measures, Undone
@@ -49,12 +49,18 @@ def cleanup(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show ages and every company.")] = False,
     retention_days: Annotated[
         int | None,
-        typer.Option("--retention-days", metavar="N", help="Age from which on keys may go; a type may ask for more."),
+        typer.Option(
+            "--retention-days", metavar="N", help="Age from which on keys may go; a type may ask for more."
+        ),
     ] = None,
     company: CompanyOption = None,
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="safe|legacy", help="What may go; 'legacy': everything old, also what contacts need."),
+        typer.Option(
+            "--policy",
+            metavar="safe|legacy",
+            help="What may go; 'legacy': everything old, also what contacts need.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Beyond the ceiling (DB_CLEANUP_CEILING).")] = False,
     json: JsonOption = False,
@@ -106,7 +112,11 @@ def undo(
     """Put back what a run removed: the rows just as they were, but those written anew since."""
     if company is not None:
         company_id(company)
-    confirm(f"Put back what cleanup {run} removed?", yes=yes)
+    if not yes:
+        if not can_ask(as_json=json):
+            raise UsageError("this needs a confirmation, and nobody can be asked", next_step="Add --yes.")
+        if not confirmed(f"Put back what cleanup {run} removed?"):
+            raise typer.Abort
     done = run_async(_undone(current_settings(), run, company))
     if json:
         print_json(msgspec.to_builtins(done))
@@ -205,7 +215,9 @@ def _print_ages(report: CleanupReport) -> None:
 
 def _print_undone(done: Undone) -> None:
     out = console()
-    out.print(f"{done.restored:,} keys of {len(done.companies)} companies are back as they were", style="green")
+    out.print(
+        f"{done.restored:,} keys of {len(done.companies)} companies are back as they were", style="green"
+    )
     if done.newer:
         out.print(f"{done.newer:,} were written anew since, and stay as they are")
     for company, reason in done.refused.items():

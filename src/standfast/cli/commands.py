@@ -67,6 +67,7 @@ COMMANDS = (
         "Write a company's auth state as a folder that Baileys' useMultiFileAuthState reads.",
     ),
     Listed("import", "transfer", "Store a folder's auth state in PostgreSQL as a company's."),
+    Listed("cleanup", "cleanup", "Remove keys that may go by their type's rule; 'undo' puts them back."),
     Listed("backup", "backup", "Backups of the database: run, list, show, prove, copy elsewhere, put back."),
     Listed("restore", "restore", "Put companies back to what they were at a second, out of the change log."),
     Listed(

@@ -1,7 +1,7 @@
 """`Cleaning`: what operators ask of a running service about cleanups.
 
-Invariant: a cleanup of the service removes keys of companies that it holds through its vault; whoever asked may go away,
-and the run goes on to its end.
+Invariant: a cleanup of the service removes keys of companies that it holds through its vault; whoever asked may go
+away, and the run goes on to its end.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Cleaning:
         return {"cleanup.run": self._run, "cleanup.undo": self._undo}
 
     async def clean(self, options: CleanupOptions, context: JobContext | None = None) -> CleanupReport:
-        """A cleanup through this service's vault. `DatabaseUnavailable` at once where PostgreSQL is known to be away."""
+        """A cleanup through this service's vault. `DatabaseUnavailable` at once where PostgreSQL is away."""
         self._refuse_away()
         given = context or self._context()
 
@@ -74,7 +74,9 @@ class Cleaning:
 
     async def _run(self, connection: Connection, params: msgspec.Raw) -> dict[str, Any]:
         asked = checked(RunCleanup, params)
-        options = CleanupOptions(asked.policy, asked.retention_days, asked.company, asked.dry_run, asked.force)
+        options = CleanupOptions(
+            asked.policy, asked.retention_days, asked.company, asked.dry_run, asked.force
+        )
         done: dict[str, Any] = msgspec.to_builtins(await asyncio.shield(self.clean(options)))
         return done
 

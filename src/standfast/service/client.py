@@ -198,6 +198,10 @@ class Client:
         """See docs/protocol.md: the entries; one entry; what became of one."""
         return await self._document(f"quarantine.{verb}", params)
 
+    async def job(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """The report of a job that the service runs, such as `cleanup.run`: see docs/protocol.md."""
+        return msgspec.json.decode(await self._call(method, params, timeout_s))
+
     async def last_event(self) -> int:
         """The number of the newest event in the service's log; 0 where there is none."""
         newest: int = (await self._document("events.list", {}))["after"]

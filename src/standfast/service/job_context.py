@@ -35,6 +35,11 @@ def offline_context(
     )
 
 
+def service_context(settings: Settings, database: Database, alerts: AlertSink, node: str) -> JobContext:
+    """For a job that the service itself runs. `node`: by which PostgreSQL knows it."""
+    return JobContext(settings, database, alerts, node, vault_options(settings).node_name)
+
+
 @contextlib.asynccontextmanager
 async def command_context(
     settings: Settings, purpose: str, progress: Progress | None = None, alerts: AlertSink | None = None

@@ -26,6 +26,7 @@ from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Pace
 from standfast.health.outage_history import OutageHistory
 from standfast.health.tracing import traces
+from standfast.jobs.context import JobContext
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -37,6 +38,7 @@ from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.changelog import ChangeLog
 from standfast.service.chatting import Chatting
+from standfast.service.cleaning import Cleaning
 from standfast.service.consuming import Consuming
 from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
 from standfast.service.exporter import Exporter
@@ -45,10 +47,12 @@ from standfast.service.foundation import Foundation, cancelled
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
 from standfast.service.instruments import Instruments
+from standfast.service.job_context import service_context
 from standfast.service.monitoring import Monitoring
 from standfast.service.node_gauges import NodeGauges
 from standfast.service.operators import Operators
 from standfast.service.picture import HealthPicture
+from standfast.service.pre_keys import asks_sessions
 from standfast.service.readers import Readers
 from standfast.service.restore_methods import RestoreMethods
 from standfast.service.roster import VaultRoster
@@ -294,6 +298,7 @@ class Service:
             self.monitoring,
             self.alerts,
             restoring,
+            Cleaning(self.vault, self._job_context, asks_sessions(self.pool)),
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
@@ -359,6 +364,9 @@ class Service:
         """Another owner has the company: whoever uses it here ends at once."""
         self.pool.lost(company, error)
         self.gateway.revoke(company, error)
+
+    def _job_context(self) -> JobContext:
+        return service_context(self.settings, self.database, self.alerts, self.vault.replica.node)
 
     def _is_dead(self, company: Company) -> bool:
         return self.roster.is_dead(company)

@@ -112,6 +112,7 @@ class _Run:
         self._progress.step("measuring")
         before = await measure(self._database, self._options.company)
         plan = await self._planned(note=True)
+        await trash.settle_abandoned(self._database)
         run = await ledger.begin(self._context, self._policy, self._days)
         try:
             await self._remove(run, plan)

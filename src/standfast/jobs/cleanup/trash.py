@@ -50,6 +50,23 @@ _SETTLE = Statement(
       and not exists (select from gone where gone.key_type = t.key_type and gone.key_id = t.key_id)
     """,
 )
+# An hour after: by then the removal is in the table, or was never begun.
+_SETTLE_ABANDONED = Statement(
+    "cleanup.settle_abandoned",
+    """
+    with there as (
+        delete from standfast_trash t using whatsapp_keys k
+        where not t.taken and t.trashed_at < now() - interval '1 hour'
+          and k.company_id = t.company_id and k.key_type = t.key_type and k.key_id = t.key_id
+    )
+    update standfast_trash t set taken = true
+    where not t.taken and t.trashed_at < now() - interval '1 hour' and not exists (
+        select from whatsapp_keys k
+        where k.company_id = t.company_id and k.key_type = t.key_type and k.key_id = t.key_id
+    )
+    """,
+    heavy=True,
+)
 _BEGIN = "select epoch, sequence, holder from standfast_begin($1)"
 _ADMIT = "select standfast_admit($1, $2, $3)"
 _LOCK = f"""
@@ -120,6 +137,11 @@ async def settle(database: Database, run: str, company: Company, removed: Iterab
     await database.fetch(
         _SETTLE, [run, company, [one[0] for one in gone], [one[1] for one in gone]], transfer_s=10
     )
+
+
+async def settle_abandoned(database: Database) -> None:
+    """Of runs that ended half-way: copies of keys that are in the table after all leave the trash."""
+    await database.fetch(_SETTLE_ABANDONED, transfer_s=30)
 
 
 async def move(
