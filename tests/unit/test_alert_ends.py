@@ -15,6 +15,8 @@ from standfast.jobs.backup import alarms as backup_alarms
 from standfast.jobs.backup import proof_alarms
 from standfast.jobs.backup.manifest import RestoreTest, Validation
 from standfast.jobs.changelog import alarms as changelog_alarms
+from standfast.jobs.cleanup import alarms as cleanup_alarms
+from standfast.jobs.cleanup.report import CleanupReport, Measures
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
 from standfast.service import archivist
@@ -26,6 +28,8 @@ from standfast.vault import alerts as vault_alerts
 ACME = Company("acme")
 AWAY = DatabaseUnavailable("PostgreSQL does not answer", cause="timeout")
 SESSION = Session(ACME)
+NO_KEYS = Measures(0, 0, 0, 0, {})
+CLEANED = CleanupReport("20261122T030000Z", "one", "safe", 30, False, 0.0, 0.1, {}, [], NO_KEYS, NO_KEYS)
 LASTING = (
     vault_alerts.outage_began(AWAY),
     vault_alerts.grace_half_used(150.0, 300.0),
@@ -48,6 +52,7 @@ LASTING = (
     webhooks_alarms.failing("crm", 15.0, "answered 500"),
     webhooks_alarms.gone("crm", "it answered 410 Gone"),
     backup_alarms.failed(AWAY, None),
+    cleanup_alarms.failed(AWAY, 3),
     proof_alarms.bad("20261122T030000Z", Validation(at=0.0, ok=False, duration_s=0.1)),
     proof_alarms.test_failed("20261122T030000Z", "it is cut off", BackupDamaged("it is cut off")),
     changelog_alarms.stopped("No space left on device", None),
@@ -73,6 +78,7 @@ SAID_ANYWAY = (
     webhooks_alarms.resumed("crm"),
     webhooks_alarms.settled("crm", "works"),
     backup_alarms.made("20261122T030000Z", 1, 1_000),
+    cleanup_alarms.done(CLEANED),
     proof_alarms.good("20261122T030000Z"),
     proof_alarms.gone("20261122T030000Z"),
     proof_alarms.tested("20261122T030000Z", RestoreTest(at=0.0, ok=True, rto_s=1.0, rpo_s=1.0)),

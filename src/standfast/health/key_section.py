@@ -15,13 +15,7 @@ from standfast.postgres.census_table import Growth, Latest
 from standfast.postgres.statistics import AGE_BUCKETS
 
 STALE_S = 900.0
-CLEANUP_COMMAND: str | None = None
-"""The command that removes expired keys, once there is one."""
-
-_EXPIRED_STEP = (
-    "No session is at risk: they only take space, and this version removes none by itself. "
-    "STANDFAST_EXPIRED_KEYS_WARNING and STANDFAST_EXPIRED_KEYS_ERROR say from how many on they are worth a word."
-)
+CLEANUP_COMMAND = "standfast cleanup"
 
 
 def section_of(last: Latest, growth: Growth | None, now: float) -> KeySection:
@@ -75,7 +69,6 @@ def _expired(section: KeySection, thresholds: Thresholds, *, tells: bool) -> lis
         return []
     types = ", ".join(f"{name} {count:,}" for name, count in section.expired_types.items())
     named = f" ({types})" if types else ""
-    step = f"Remove them: {CLEANUP_COMMAND}" if CLEANUP_COMMAND else _EXPIRED_STEP
     return [
         Finding(
             code="expired_keys",
@@ -83,7 +76,7 @@ def _expired(section: KeySection, thresholds: Thresholds, *, tells: bool) -> lis
             level=("warning", "error")[level - 1] if tells else "info",
             message=f"{section.expired:,} keys were not written for more than {section.retention_days} days{named}"
             + ("" if tells else f"; node {section.node} raises the alert"),
-            recommendation=step,
+            recommendation=f"Remove them: {CLEANUP_COMMAND}",
         )
     ]
 
