@@ -5,9 +5,7 @@ Invariant: reads only.
 
 from __future__ import annotations
 
-import asyncio
-
-import psycopg
+from dataclasses import replace
 
 from standfast.errors import StandfastError
 from standfast.jobs.cleanup.report import Measures
@@ -32,6 +30,12 @@ _SIZES = Statement(
     select pg_table_size(t), pg_indexes_size(t), pg_total_relation_size(t) from (select 'whatsapp_keys'::regclass t) s
     """,
 )
+_OWNED = Statement(
+    "cleanup.owned",
+    "select pg_has_role(relowner, 'USAGE') from pg_class where oid = 'whatsapp_keys'::regclass",
+)
+_LOCK_TIMEOUT = Statement("cleanup.lock_timeout", "set lock_timeout = '2s'")
+_VACUUM = Statement("cleanup.vacuum", "vacuum (analyze) whatsapp_keys", heavy=True)
 
 
 async def measure(database: Database, company: str | None = None) -> Measures:
@@ -57,17 +61,18 @@ async def measure(database: Database, company: str | None = None) -> Measures:
 
 async def vacuum(database: Database) -> str:
     """Let PostgreSQL use the room again: "done", or why not. Plain, never full: nobody is kept from the table."""
-    parameters = database.options.parameters() | {
-        "options": "-c lock_timeout=2000 -c statement_timeout=0",
-        "application_name": "standfast vacuum",
-    }
+    options = replace(
+        database.options,
+        max_connections=1,
+        statement_timeout_s=VACUUM_TIMEOUT_S,
+        application_name="standfast vacuum",
+    )
     try:
-        async with asyncio.timeout(VACUUM_TIMEOUT_S):
-            connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
-            async with connection:
-                notices: list[str] = []
-                connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
-                await connection.execute("vacuum (analyze) whatsapp_keys")
-    except (psycopg.Error, StandfastError, OSError, TimeoutError) as error:
-        return f"not done: {type(error).__name__}"
-    return "not done: this role does not own the table" if notices else "done"
+        if not (await database.fetch(_OWNED))[0][0]:
+            return "not done: this role does not own the table"
+        async with Database(options, database.observer) as apart:
+            await apart.fetch(_LOCK_TIMEOUT)
+            await apart.fetch(_VACUUM, retry=False)
+    except StandfastError as error:
+        return f"not done: {error.message}"
+    return "done"
