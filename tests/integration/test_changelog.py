@@ -16,6 +16,7 @@ import pytest
 
 from standfast.authstate.company import Company
 from standfast.jobs.changelog.state import state_at
+from standfast.jobs.changelog.verify import verify
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
@@ -164,6 +165,48 @@ async def test_a_service_that_is_told_not_to_keeps_no_log(database_options: Data
         assert kept
         assert all(path.stat().st_mode & 0o077 == 0 for path in (*kept, *{path.parent for path in kept}))
         assert not any(made_up_creds() in path.read_bytes() for path in kept)
+
+
+async def test_a_disk_that_takes_nothing_stops_the_log_and_nothing_else(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """The vault goes on, operators are told once, and the log goes on with a snapshot that says where its gap began."""
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    async with logged(settings, database_options) as one:
+        await one.vault.open(ACME)
+        await one.written()
+        before = await latest(settings, ACME)
+        elsewhere = one.folder.path.with_name("elsewhere")
+        one.folder.path.rename(elsewhere)
+        one.folder.path.touch()
+        for number in range(3):
+            await one.vault.set_keys(ACME, {"session": {f"{number}": b'"' + b"x" * 300_000 + b'"'}})
+            await one.keeper.tick(1.0, everything=True)
+        assert [alert.name for alert in one.alerts.taken] == ["change_log_stopped"]
+        assert one.keeper.is_failing
+        one.folder.path.unlink()
+        elsewhere.rename(one.folder.path)
+        assert await latest(settings, ACME) == before
+        await one.written()
+        assert await latest(settings, ACME) == one.state(ACME)
+        assert one.alerts.names() == ["change_log_stopped", "change_log_goes_on"]
+    assert (await verify(settings)).problems == []
+
+
+async def test_a_log_that_cannot_begin_begins_later(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """Where the backup directory cannot be made, the vault runs, and the log begins once it can."""
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    (tmp_path / "backups").touch()
+    async with logged(settings, database_options, ticking=True) as one:
+        await one.vault.open(ACME)
+        await until(lambda: one.keeper.is_failing)
+        await one.vault.set_keys(ACME, {"session": {"1": b'"1"'}})
+        (tmp_path / "backups").unlink()
+        await until(lambda: not one.keeper.is_failing)
+        expected = one.state(ACME)
+    assert await latest(settings, ACME) == expected
 
 
 async def test_a_removed_company_has_no_state_from_then_on(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from standfast.alert import Alert
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
 from standfast.errors import BackupDamaged, JobRunning
@@ -17,11 +18,13 @@ from standfast.jobs.changelog.compact import compact
 from standfast.jobs.changelog.entries import Entry
 from standfast.jobs.changelog.folder import Folder, folders
 from standfast.jobs.changelog.gathering import Gathering, Heard
+from standfast.jobs.changelog.maintenance import maintain
 from standfast.jobs.changelog.sealing import Opener, Sealer
 from standfast.jobs.changelog.segment import open_segment, read_entries
 from standfast.jobs.changelog.state import state_within
 from standfast.jobs.changelog.verify import Verified, verify_folders
 from standfast.jobs.changelog.writing import SegmentWriter
+from standfast.jobs.context import JobContext
 from standfast.settings import Settings
 
 COMPANIES = [Company("acme"), Company("bolt"), Company("core")]
@@ -226,3 +229,32 @@ def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path) -> None:
     assert found.keys["session"] == log.states[COMPANIES[0]]
     asyncio.run(compact(log.settings, BEGAN + 60))
     assert log.verified().problems == []
+
+
+async def test_the_daily_look_tells_what_is_damaged_and_what_is_not(tmp_path: Path) -> None:
+    """By alerts, so that nobody has to look; the next sound look ends them."""
+    log, alerts = Log(tmp_path, 4), Taken()
+    context = JobContext(log.settings, None, alerts, "node", "a")  # type: ignore[arg-type]  # no database is needed
+    assert (await maintain(context)).verified.problems == []
+    victim = log.folder.files()[1].path
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-1])
+    assert len((await maintain(context)).verified.problems) == 1
+    victim.write_bytes(content)
+    assert "0 problems" in str(await maintain(context))
+    assert [alert.name for alert in alerts.taken] == [
+        "change_log_sound",
+        "change_log_damaged",
+        "change_log_sound",
+    ]
+    assert "segment" in alerts.taken[1].message
+
+
+class Taken:
+    """Every alert."""
+
+    def __init__(self) -> None:
+        self.taken: list[Alert] = []
+
+    def take(self, alert: Alert) -> None:
+        self.taken.append(alert)

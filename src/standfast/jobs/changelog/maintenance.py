@@ -12,6 +12,8 @@ from standfast.jobs.changelog.compact import Compacted, compact
 from standfast.jobs.changelog.verify import Verified, verify
 from standfast.jobs.context import JobContext
 
+_SHARE = 0.25
+
 
 class Maintained(msgspec.Struct):
     verified: Verified
@@ -28,7 +30,7 @@ class Maintained(msgspec.Struct):
 async def maintain(context: JobContext) -> Maintained:
     """Verify every segment, pack what is older than an hour, drop what is too old."""
     context.progress.step("verify the change log")
-    verified = await verify(context.settings)
+    verified = await verify(context.settings, share=_SHARE)
     if verified.problems:
         context.alerts.take(alarms.damaged([str(problem) for problem in verified.problems]))
     else:

@@ -66,17 +66,18 @@ class Verified(msgspec.Struct):
     duration_s: float = 0.0
 
 
-async def verify(settings: Settings, root: Path | None = None) -> Verified:
-    """Look at every segment of every node below `root` (the backup directory). Reads all of it, in a thread."""
+async def verify(settings: Settings, root: Path | None = None, *, share: float = 1.0) -> Verified:
+    """Look at every segment of every node below `root` (the backup directory). Reads all of it, in a thread that uses
+    `share` of its time, for a service that has other things to do."""
     return await asyncio.to_thread(
-        verify_folders, folders(root or settings.backup_directory), Opener.of(settings)
+        verify_folders, folders(root or settings.backup_directory), Opener.of(settings), share
     )
 
 
-def verify_folders(found: list[Folder], opener: Opener) -> Verified:
+def verify_folders(found: list[Folder], opener: Opener, share: float = 1.0) -> Verified:
     began, verified = time.monotonic(), Verified()
     for folder in found:
-        _Check(folder, opener, verified).run()
+        _Check(folder, opener, verified, share).run()
     verified.duration_s = round(time.monotonic() - began, 3)
     return verified
 
@@ -86,6 +87,7 @@ class _Check:
     folder: Folder
     opener: Opener
     verified: Verified
+    share: float
     known_until: float | None = None  # what the last sound segment says
     previous: bytes = b""  # the checksum of the segment before; empty where it is not known
     open_ended: list[Problem] = field(default_factory=list)  # those after which no sound segment came yet
@@ -101,7 +103,10 @@ class _Check:
                 self.previous = b""  # retention has dropped what was between
             before = file
             for place in self._places(file):
+                began = time.perf_counter()
                 self._segment(place)
+                if self.share < 1.0:
+                    time.sleep((time.perf_counter() - began) * (1 / self.share - 1))
         self._end(before)
 
     def _dropped(self) -> Dropped:
