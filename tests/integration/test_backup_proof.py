@@ -230,9 +230,10 @@ async def test_a_server_left_by_a_killed_run_is_removed_by_the_next_one(tmp_path
             pytest.fail("two at once")
     holder.send_signal(signal.SIGKILL)
     await holder.wait()
-    assert (root / ".scratch-held" / "postgres").is_dir()
+    (root / ".scratch-held" / "postgres" / "left").touch()
     async with scratch_server(root, "held", 18, plain_bytes=0) as scratch:
         assert scratch.major == 18
+        assert not (root / ".scratch-held" / "postgres" / "left").exists()
         assert (root / ".scratch-held").stat().st_mode & 0o077 == 0
         await until(lambda: not psutil.pid_exists(postmaster), 5.0)
     assert sorted(one.name for one in root.iterdir()) == [".scratch-held.lock"]

@@ -201,7 +201,8 @@ async def _watched(
 ) -> None:
     told = 0
     while process.poll() is None or not all(task.done() for task in work):
-        await asyncio.sleep(_POLL_S)
+        pending = [task for task in work if not task.done()]
+        await (asyncio.wait(pending, timeout=_POLL_S) if pending else asyncio.sleep(_POLL_S / 10))
         on_bytes(fed.count - told)
         told = fed.count
         if time.monotonic() - fed.moved_at > stall_s:

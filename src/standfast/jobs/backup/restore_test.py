@@ -53,10 +53,11 @@ class _Run:
     rows: int = 0
     companies: int = 0
     said: list[str] = field(default_factory=list)
+    present: str = ""
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        began, self.present = time.monotonic(), name
         try:
             yield
         finally:
@@ -83,7 +84,7 @@ async def restore_test(context: JobContext, backup: Backup, login: Login | None)
         raise
     except StandfastError as caught:
         error = caught
-        test = run.outcome(manifest, False, caught.message)
+        test = run.outcome(manifest, False, f"{caught.message} (at the step {run.present!r})")
     backup.record.restore_tests.append(test)
     await asyncio.to_thread(Catalogue(backup.path.parent).record, backup.name, backup.record)
     if error is None:
