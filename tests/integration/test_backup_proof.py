@@ -24,6 +24,7 @@ from standfast.jobs.backup.restore_test import restore_test
 from standfast.jobs.backup.run import run_backup
 from standfast.jobs.backup.scratch import scratch_server
 from standfast.jobs.backup.validate import validate
+from standfast.postgres.binaries import embedded_binaries
 from standfast.postgres.migrations import migrate
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
@@ -250,7 +251,7 @@ async def test_a_backup_of_an_older_server_goes_into_one_of_its_version(tmp_path
         Database(scratch.options) as database,
     ):
         await migrate(database)
-        given = job(root, database)
+        given = job(root, database, pg_bin_dir=embedded_binaries())
         backup = await made(given)
         functions = await database.fetch(FUNCTIONS)
     assert len(functions) > 10
