@@ -43,9 +43,9 @@ def test_what_holds_nothing_is_no_backup(new: Manifest, told: str) -> None:
     ("new", "told"),
     [
         (manifest(10, 45, 900_000), "460 rows instead of 1,010"),
-        (manifest(10, 100, 400_000), "0.4 MB instead of 1.0 MB"),
+        (manifest(10, 100, 400_000), "400.0 kB instead of 1.0 MB"),
         (manifest(5, 250, 900_000), "creds of 5 companies instead of 10"),
-        (manifest(10, 100, 600_000_000), "600 MB"),
+        (manifest(10, 100, 600_000_000), "600.0 MB"),
     ],
 )
 def test_a_sudden_change_is_odd(new: Manifest, told: str) -> None:

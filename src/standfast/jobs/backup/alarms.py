@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from standfast.alert import Alert
 from standfast.errors import StandfastError
+from standfast.jobs.backup.report import size
 
 _TAGS = {"component": "backup"}
 
@@ -43,7 +44,7 @@ def made(name: str, rows: int, bytes_: int) -> Alert:
     return Alert(
         "backup_made",
         "info",
-        f"the backup {name} was made: {rows:,} rows, {bytes_ / 1e6:,.1f} MB",
+        f"the backup {name} was made: {rows:,} rows, {size(bytes_)}",
         tags=_TAGS,
         facts={"backup": name, "rows": rows, "bytes": bytes_},
         ends=("backup_failed",),

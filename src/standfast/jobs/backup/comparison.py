@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from standfast.jobs.backup.manifest import Manifest
+from standfast.jobs.backup.report import size
 
 LEAST_BYTES = 1_000  # an archive's table of contents alone is longer
 MOST_BYTES = 500_000_000
@@ -48,7 +49,7 @@ def _fault(new: Manifest, last: Manifest | None) -> str:
 def _oddities(new: Manifest, last: Manifest | None) -> list[str]:
     told = []
     if new.content.bytes > MOST_BYTES:
-        told.append(f"it takes {new.content.bytes / 1e6:,.0f} MB")
+        told.append(f"it takes {size(new.content.bytes)}")
     if not new.companies:
         told.append("it holds no company")
     if last is None:
@@ -64,7 +65,7 @@ def _oddities(new: Manifest, last: Manifest | None) -> list[str]:
         and new.content.bytes <= last.content.bytes / 2
         and not explained
     ):
-        told.append(f"{new.content.bytes / 1e6:,.1f} MB instead of {last.content.bytes / 1e6:,.1f} MB")
+        told.append(f"{size(new.content.bytes)} instead of {size(last.content.bytes)}")
     if _paired(last) >= _FEW_COMPANIES and _paired(new) <= _paired(last) / 2:
         told.append(f"creds of {_paired(new):,} companies instead of {_paired(last):,}")
     return told

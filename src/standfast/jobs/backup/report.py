@@ -52,4 +52,9 @@ class BackupReport(msgspec.Struct, omit_defaults=True):
         """For whoever shows one line of it."""
         if self.plan is not None:
             return f"a dry run: nothing was written to {self.plan.root}"
-        return f"{self.name}: {self.rows:,} rows of {self.companies:,} companies, {self.bytes / 1e6:,.1f} MB"
+        return f"{self.name}: {self.rows:,} rows of {self.companies:,} companies, {size(self.bytes)}"
+
+
+def size(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1_000_000 else f"{count / 1e3:,.1f} kB"
