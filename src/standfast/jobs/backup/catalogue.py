@@ -21,7 +21,7 @@ from standfast.errors import BackupDamaged, BackupFailed, NotFound, StandfastErr
 from standfast.jobs.backup.manifest import FORMAT, MANIFEST, RECORD, Manifest, Record
 
 State = Literal["good", "unproven", "bad"]
-_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 _KEPT = 50  # of validations and restore tests, the newest of each backup
 
 
@@ -65,7 +65,7 @@ class Catalogue:
         read."""
         try:
             names = sorted(
-                (one.name for one in self.root.iterdir() if _NAME.fullmatch(one.name)), reverse=True
+                (one.name for one in self.root.iterdir() if NAME.fullmatch(one.name)), reverse=True
             )
         except FileNotFoundError:
             return []
@@ -90,7 +90,7 @@ class Catalogue:
             usable = [one for one in self.backups() if one.state != "bad"]
             if usable:
                 return usable[0]
-        elif _NAME.fullmatch(name) and (self.root / name).is_dir():
+        elif NAME.fullmatch(name) and (self.root / name).is_dir():
             return self._read(self.root / name)
         raise NotFound(f"there is no backup {name!r} in {self.root}", next_step="See: standfast backup list")
 

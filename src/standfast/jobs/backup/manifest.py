@@ -89,11 +89,13 @@ class RestoreTest(msgspec.Struct, omit_defaults=True):
 
 
 class Upload(msgspec.Struct, omit_defaults=True):
-    """`at`: when the remote had it and gave back the same checksum; None: not yet."""
+    """`at`: when the remote had it and gave back the same checksum; None: not yet. `tried_at`: the last attempt that
+    failed."""
 
     at: float | None = None
     attempts: int = 0
     message: str = ""
+    tried_at: float = 0.0
 
 
 class Record(msgspec.Struct, omit_defaults=True):

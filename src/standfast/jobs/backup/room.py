@@ -25,9 +25,9 @@ _LEAST_BYTES = 16_000_000
 class Lock:
     """The only run in this directory, whatever database it is of. The kernel forgets it with a process that dies."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = LOCK) -> None:
         """Acquire it. `JobRunning` where another process has it."""
-        self._descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._descriptor = os.open(root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if not _try_lock(self._descriptor):
             os.close(self._descriptor)
             raise JobRunning(
