@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from standfast.postgres.options import DatabaseOptions
+from tests.integration.remote_places import s3_server
 from tests.integration.services import short_directory
 from tests.support import Proxy
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """Of an S3 server in a process of its own, on 127.0.0.1. Shared: give each test a bucket."""
+    with s3_server() as port:
+        yield port
 
 
 @pytest.fixture

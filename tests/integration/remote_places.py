@@ -76,7 +76,8 @@ class SshHost:
         finally:
             await host.stop()
 
-    async def start(self) -> None:
+    async def start(self, *, trusted: bool = True) -> None:
+        """With a new key of its own, which those who trust it know."""
         own, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         client.write_private_key(str(self._keys / "client"))
         client.write_public_key(str(self._keys / "authorized"))
@@ -102,18 +103,19 @@ class SshHost:
             sftp_factory=True,
         )
         self.port = self._server.get_port()
-        self.trust(self.port, own.export_public_key().decode())
+        if trusted:
+            self.trust(self.port, own.export_public_key().decode())
 
     def trust(self, port: int, key: str | None = None) -> None:
         """Whoever reaches it by that port knows it."""
         known = self._keys / "known_hosts"
-        key = key or known.read_text().split(" ", 1)[1]
+        key = key or known.read_text().splitlines()[-1].split(" ", 1)[1]
         with known.open("a") as file:
             file.write(f"[127.0.0.1]:{port} {key.strip()}\n")
 
     def url(self, options: str = "", port: int | None = None, user: str = "bot") -> str:
         known = f"&known_hosts={self._keys / 'known_hosts'}" if "known_hosts=" not in options else ""
-        key = f"&key={self._keys / 'client'}" if ":" not in user else ""
+        key = f"&key={self._keys / 'client'}" if ":" not in user and "key=" not in options else ""
         return f"sftp://{user}@127.0.0.1:{port or self.port}{self.root}?{known}{key}{options}".replace(
             "?&", "?"
         )

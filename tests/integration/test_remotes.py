@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
+import resource
+import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import pytest
 from standfast.errors import BackupDamaged, BackupFailed, NotFound, RemoteFailed
 from standfast.jobs.remotes.opening import _remote
 from standfast.jobs.remotes.remote import Remote
-from tests.integration.remote_places import Bucket, SshHost, address_of, s3_server
+from tests.integration.remote_places import Bucket, SshHost, address_of
 from tests.support import Proxy
 
 _buckets = itertools.count(1)
@@ -43,12 +47,6 @@ class Place:
         served = self.bucket or self.host
         assert served is not None
         return _remote(address_of(served.url(options, port)))
-
-
-@pytest.fixture(scope="session")
-def s3_port() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
 
 
 @pytest.fixture(params=KINDS)
@@ -172,3 +170,107 @@ async def test_a_remote_that_hangs_or_is_down_ends_in_time(place: Place, made: P
         await proxy.listen()
         assert [one.name for one in await remote.list()] == ["a"]
         await remote.close()
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from standfast.jobs.remotes.opening import _remote
+from standfast.settings.remotes import remote_addresses
+remote = _remote(remote_addresses(sys.argv[1])[0])
+seen = []
+def die(count):
+    seen.append(count)
+    if len(seen) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(remote.put("backups/a/content", Path(sys.argv[2]), on_bytes=die))
+"""
+
+
+async def test_an_upload_that_is_killed_leaves_no_file_under_its_name(place: Place, tmp_path: Path) -> None:
+    """SIGKILL in the middle of a file: nothing lies under the name; the next upload of it leaves it whole, and nothing
+    unfinished."""
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(12_000_000))
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, place.url, str(large))
+    async with asyncio.timeout(20):
+        assert await killed.wait() == -signal.SIGKILL
+    assert await place.remote.list() == []
+    if place.folder is not None:
+        assert [one.name for one in await place.remote.list(unfinished=True)] == ["backups/a/content.part"]
+    sent = await place.remote.put("backups/a/content", large)
+    assert await place.remote.read_back("backups/a/content") == sent
+    assert await place.remote.list(unfinished=True) == []
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "fault", "next_step"),
+    [
+        ("bot:wrong", "", "account", "password"),
+        ("bot", "&key=/nowhere/id", "/nowhere/id", "key="),
+        ("bot", "&known_hosts=/dev/null", "known_hosts", "ssh-keyscan -p"),
+        ("bot", "&known_hosts=/nowhere/known", "/nowhere/known", "known_hosts="),
+    ],
+)
+async def test_a_host_that_is_not_known_or_knows_us_not(
+    user: str, options: str, fault: str, next_step: str, tmp_path: Path
+) -> None:
+    """A wrong password, a key that is not there, a host key that is not known: each is told with its own next step;
+    without the host's key nobody logs in, and a password never shows."""
+    async with SshHost.running(tmp_path) as host:
+        remote = _remote(address_of(host.url(options, user=user)))
+        with pytest.raises(RemoteFailed, match=fault) as failed:
+            await remote.list()
+        assert next_step in failed.value.next_step
+        assert "wrong" not in failed.value.message + failed.value.next_step
+        if "known_hosts" in options:
+            assert host.logins == 0
+        right = _remote(address_of(host.url(user="bot:right")))
+        assert await right.list() == []
+        await right.close()
+
+
+async def test_a_host_whose_key_has_changed_is_not_logged_in_to(tmp_path: Path) -> None:
+    """Another host that answers at the same address gets neither password nor data."""
+    async with SshHost.running(tmp_path) as host:
+        await host.stop()
+        await host.start(trusted=False)
+        host.logins = 0
+        with pytest.raises(RemoteFailed, match="host key"):
+            await _remote(address_of(host.url(user="bot:right"))).list()
+        assert host.logins == 0
+
+
+async def test_a_bucket_that_is_missing_is_told(s3_port: int, made: Path) -> None:
+    """Not as an empty one."""
+    url = Bucket(s3_port, "there").url().replace("//there", "//missing")
+    remote = _remote(address_of(url))
+    for call in (remote.list(), remote.put("a", made)):
+        with pytest.raises(RemoteFailed, match="no bucket missing"):
+            await call
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, made: Path) -> None:
+    """What does not fit is a failure with the disk's own word, and no file."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    remote = _remote(address_of(str(folder)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(RemoteFailed, match="File too large"):
+            await remote.put("a/b", made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert await remote.list(unfinished=True) == await remote.list() == []
+
+
+async def test_connections_are_used_again(place: Place, tmp_path: Path) -> None:
+    """Many small files in a row cost one login."""
+    small = tmp_path / "small"
+    small.write_bytes(b"x" * 1_000)
+    for number in range(20):
+        await place.remote.put(f"changes/{number}", small)
+    assert len(await place.remote.list("changes/")) == 20
+    if place.host is not None:
+        assert place.host.logins == 1

@@ -17,6 +17,7 @@ from standfast.jobs.backup.manifest import RestoreTest, Validation
 from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.jobs.cleanup import alarms as cleanup_alarms
 from standfast.jobs.cleanup.report import CleanupReport, Measures
+from standfast.jobs.remotes import alarms as remote_alarms
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
 from standfast.service import archivist
@@ -55,6 +56,7 @@ LASTING = (
     cleanup_alarms.failed(AWAY, 3),
     proof_alarms.bad("20261122T030000Z", Validation(at=0.0, ok=False, duration_s=0.1)),
     proof_alarms.test_failed("20261122T030000Z", "it is cut off", BackupDamaged("it is cut off")),
+    remote_alarms.failed("eu", AWAY, 2),
     changelog_alarms.stopped("No space left on device", None),
     changelog_alarms.damaged(["segment 3 is missing"]),
     changelog_alarms.not_sent("eu", AWAY, 3),
@@ -82,6 +84,7 @@ SAID_ANYWAY = (
     proof_alarms.good("20261122T030000Z"),
     proof_alarms.gone("20261122T030000Z"),
     proof_alarms.tested("20261122T030000Z", RestoreTest(at=0.0, ok=True, rto_s=1.0, rpo_s=1.0)),
+    remote_alarms.reached("eu"),
     changelog_alarms.goes_on(quiet=True),
     changelog_alarms.sound(),
     changelog_alarms.sent("eu", quiet=True),

@@ -11,14 +11,15 @@ import msgspec
 import typer
 from rich.table import Table
 
-from standfast.alert import LoggedAlerts
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, duration, print_json, size
+from standfast.cli.progress import progress_shown
 from standfast.errors import RemoteFailed, UsageError
 from standfast.jobs.remotes.fetching import fetch_backup
 from standfast.jobs.remotes.overview import remote_states
 from standfast.jobs.remotes.report import RemotesReport, RemoteState, Sent
-from standfast.jobs.remotes.sending import send
+from standfast.jobs.remotes.sending import send_backups
+from standfast.service.job_context import offline_context
 from standfast.settings import Settings
 
 _LOOKS = {"up to date": "green", "behind": "yellow", "empty": "yellow", "down": "red"}
@@ -37,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def push(*, remote: RemoteOption = None, json: JsonOption = False) -> None:
     """Send good backups to the remotes that lack them, now, and remove there what is kept no longer."""
     settings = _with_remotes()
-    report = run_async(send(settings, LoggedAlerts(), only=remote, at_once=True))
+    with progress_shown(json=json) as progress:
+        context = offline_context(settings, progress)
+        report = run_async(send_backups(context, only=remote, at_once=True))
     if json:
         print_json(msgspec.to_builtins(report) | {"ok": report.ok})
     else:
@@ -55,7 +58,9 @@ def fetch(
     json: JsonOption = False,
 ) -> None:
     """Bring a backup back from a remote; a machine that has lost everything needs the settings alone."""
-    fetched = run_async(fetch_backup(_with_remotes(), name, source))
+    settings = _with_remotes()
+    with progress_shown(json=json) as progress:
+        fetched = run_async(fetch_backup(settings, name, source, progress))
     if json:
         print_json(msgspec.to_builtins(fetched))
         return

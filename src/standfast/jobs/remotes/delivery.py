@@ -161,29 +161,6 @@ class Delivery:
                 noted = partial(_uploaded, at=held.at)
                 await self._notes.change(backup.name, self._remote.name, noted)
 
-    def _next_try_at(self) -> float:
-        uploads = [self._noted(one) for one in self._backups]
-        return max(
-            (one.tried_at + backoff_s(one.attempts) for one in uploads if one.at is None and one.attempts),
-            default=0.0,
-        )
-
-    def _waiting(self) -> list[str]:
-        """What it is to get; where it cannot be asked, what it has not been seen to have."""
-        if self._to_send:
-            return [one.name for one in self._to_send if one.name not in self._shelf.held]
-        return [one.name for one in self._backups if self._noted(one).at is None]
-
-    async def _note_what_is_there(self) -> None:
-        """An earlier run may have died before it noted what it had sent."""
-        for backup in self._backups:
-            held = self._shelf.held.get(backup.name)
-            if held is not None and self._noted(backup).at is None:
-                at = held.at
-                await self._notes.change(
-                    backup.name, self._remote.name, lambda had, at=at: Upload(at=at, attempts=had.attempts)
-                )
-
     def _lacking(self) -> list[Backup]:
         """What would be kept there, were it there."""
         lacking = []

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from standfast.alert import AlertSink
 from standfast.errors import JobRunning
 from standfast.jobs.backup.aside import on_disk
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.room import Lock
 from standfast.jobs.backup.sealing import NOT_ENCRYPTED
 from standfast.jobs.context import JobContext
-from standfast.jobs.progress import Progress, Silent
 from standfast.jobs.remotes.delivery import Delivery, Notes
 from standfast.jobs.remotes.opening import opened_remotes
 from standfast.jobs.remotes.report import RemotesReport
@@ -25,23 +23,14 @@ from standfast.settings import Settings
 LOCK = ".sending.lock"
 
 
-async def send_backups(context: JobContext) -> RemotesReport:
-    """Send what is due: a remote that failed is left alone for a while, longer each time. A remote's failure is in the
-    report. Raises `JobRunning` where another process sends, `BackupFailed` where the backups cannot be read."""
-    return await send(context.settings, context.alerts, context.progress)
-
-
-async def send(
-    settings: Settings,
-    alerts: AlertSink,
-    progress: Progress | None = None,
-    *,
-    only: str | None = None,
-    at_once: bool = False,
+async def send_backups(
+    context: JobContext, *, only: str | None = None, at_once: bool = False
 ) -> RemotesReport:
-    """The same, to all or `only` that remote (`NotFound` where there is none of that name); `at_once` also to those
-    that failed just now. PostgreSQL is not needed."""
-    progress = progress or Silent()
+    """Send what is due to all remotes, or to `only` that one (`NotFound` where there is none of that name). One that
+    failed is left alone for a while, longer each time, unless `at_once`. A remote's failure is in the report. Raises
+    `JobRunning` where another process sends, `BackupFailed` where the backups here cannot be read. The database is not
+    asked."""
+    settings, alerts, progress = context.settings, context.alerts, context.progress
     async with opened_remotes(settings, only) as remotes:
         if not remotes:
             return RemotesReport([])
