@@ -16,11 +16,22 @@ async def back_up(line: Line) -> str:
         return await backed_up(line.settings, context.database)
 
 
-async def chat(line: Line, what: str) -> None:
-    """A message each way, which must arrive readable."""
+async def grouped(line: Line) -> str:
+    """A group of both."""
+    made = {"subject": "made up", "participants": [line.phones["acme"], line.phones["bolt"]]}
+    return str((await line.simulator.ask("POST", "/groups", made))["jid"])
+
+
+async def chat(line: Line, group: str, what: str) -> int:
+    """A message each way, to each other and to the group, which must arrive readable; how many had to be asked for
+    again."""
+    retries = await line.retries()
     for sender, receiver in (("acme", "bolt"), ("bolt", "acme")):
         await line.send(sender, receiver, f"{what} from {sender}")
         await line.received(receiver, [f"{what} from {sender}"])
+        await line.service.pool.send(sender, group, {"text": f"{what} to all from {sender}"})
+        await line.received(receiver, [f"{what} to all from {sender}"])
+    return await line.retries() - retries
 
 
 async def test_after_the_loss_of_everything_both_decrypt_again(
@@ -28,9 +39,10 @@ async def test_after_the_loss_of_everything_both_decrypt_again(
 ) -> None:
     """Neither database nor replica is left: from the backup both log in, are understood at the price of sessions set up
     anew, and go on; the next backup is as good, also for one company alone whose peer has moved on."""
-    line = pair_of
+    line, group = pair_of, await grouped(pair_of)
+    await chat(line, group, "before")
     await back_up(line)
-    await chat(line, "after the backup")
+    assert await chat(line, group, "after the backup") == 0
     await line.stop()
     lose(database_options)
     shutil.rmtree(line.settings.state_dir / "vault")
@@ -39,12 +51,13 @@ async def test_after_the_loss_of_everything_both_decrypt_again(
     await line.start()
     for company in ("acme", "bolt"):
         await line.state(company, State.OPEN)
-    await chat(line, "after the loss")
+    assert await chat(line, group, "after the loss") <= 1
     await back_up(line)
-    await chat(line, "after the second backup")
+    assert await chat(line, group, "after the second backup") == 0
     report = await restored(line.settings, companies=frozenset({"acme"}), replay=False)
     assert [(one.action, one.session) for one in report.companies] == [("rolled back", "open")]
-    await chat(line, "after the second restore")
+    assert await chat(line, group, "after the second restore") <= 1
+    assert await chat(line, group, "long after") == 0
     assert len(line.texts("bolt")) == len(set(line.texts("bolt")))
 
 
@@ -53,12 +66,10 @@ async def test_with_the_service_running_its_replica_loses_nothing(
 ) -> None:
     """The database is emptied under a running service: what it knows is replayed, sessions are open again, and nobody
     has to ask for a message a second time."""
-    line = pair_of
+    line, group = pair_of, await grouped(pair_of)
     await back_up(line)
-    await chat(line, "after the backup")
-    retries = await line.retries()
+    await chat(line, group, "after the backup")
     lose(database_options)
     report = await restored(line.settings)
     assert {(one.action, one.session, one.error) for one in report.companies} == {("replay", "open", None)}
-    await chat(line, "after the restore")
-    assert await line.retries() == retries
+    assert await chat(line, group, "after the restore") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from tests.integration.restoring import (
     values,
 )
 from tests.integration.services import running, settings_of
-from tests.integration.vaults import node
+from tests.integration.vaults import QUICK, node
 from tests.support import until
 
 
@@ -126,7 +127,7 @@ async def test_a_node_that_lives_brings_its_companies_back_by_itself(
     """The database is lost while another node has the company open: as the restored one is the same database, that node
     pushes what it knows, and nothing of it is overtaken by the backup."""
     await fill(store)
-    async with node(tmp_path / "two", database_options) as two:
+    async with node(tmp_path / "two", database_options, replace(QUICK, node_name="two")) as two:
         await two.in_state("online")
         await two.vault.open(ACME)
         await backed_up(settings, database)

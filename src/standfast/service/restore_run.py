@@ -27,6 +27,7 @@ from standfast.jobs.restore.source import Source
 from standfast.jobs.restore.steps import Steps, StepsFile
 from standfast.postgres.client_tools import find_client_tools
 from standfast.service.restoring import restoring_context
+from standfast.service.vault import vault_options
 from standfast.settings import Settings
 
 
@@ -122,7 +123,7 @@ async def _of_backup(settings: Settings, backup: Backup) -> BackupSource:
     versions = (backup.manifest.server_version, backup.manifest.client_version)
     major = max(_major(version) for version in versions)
     tools = await asyncio.to_thread(find_client_tools, major, settings.pg_bin_dir)
-    return BackupSource(backup, settings, tools.pg_restore)
+    return BackupSource(backup, settings, tools.pg_restore, vault_options(settings).node_name)
 
 
 def _work(context: JobContext, node: LocalNode | None, source: Source, steps: StepsFile) -> Work:

@@ -31,8 +31,8 @@ _SESSIONS, _NODES = "standfast_sessions", "standfast_nodes"
 class BackupSource:
     """See `Source`. `unusable`: companies whose ids Standfast refuses, known once the offers were read."""
 
-    def __init__(self, backup: Backup, settings: Settings, pg_restore: Path) -> None:
-        """`RestoreRefused` where a later version has made the backup."""
+    def __init__(self, backup: Backup, settings: Settings, pg_restore: Path, node_name: str) -> None:
+        """`node_name`: this node's, which is not waited for. `RestoreRefused` where a later version has made the backup."""
         manifest = backup.manifest
         assert manifest is not None, "the catalogue gives none without one"
         known = NUMBERED[-1].version
@@ -50,6 +50,7 @@ class BackupSource:
         self._manifest: Manifest = manifest
         self._settings = settings
         self._pg_restore = pg_restore
+        self._node_name = node_name
         self._creds: dict[str, bytes] = {}
         self._wished: dict[str, Wished] = {}
 
@@ -88,7 +89,8 @@ class BackupSource:
         for row in rows.rows:
             got = {name: value(row[number]) for name, number in place.items()}
             if rows.table == _NODES:
-                self.nodes |= {_text(got["node"]) or ""} if self._lived(got["alive_until"]) else set()
+                if self._lived(got["alive_until"]) and _text(got["name"]) != self._node_name:
+                    self.nodes |= {_text(got["node"]) or ""}
                 continue
             company = (got["company_id"] or b"").decode()
             if rows.table == _AUTH:
