@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.job_context import command_context
+from standfast.service.restore_run import resume_unfinished
 from standfast.sessions.session import State
-from tests.e2e.conftest import Line
+from tests.e2e.conftest import Line, shares_loop, until
 from tests.integration.restoring import backed_up, lose, restored
+from tests.integration.test_restore_crash import killed_at, stages
 
 
 async def back_up(line: Line) -> str:
@@ -26,6 +30,7 @@ async def chat(line: Line, group: str, what: str) -> int:
     """A message each way, to each other and to the group, which must arrive readable; how many had to be asked for
     again."""
     retries = await line.retries()
+    what = f"{group}: {what}"  # no other test has said it
     for sender, receiver in (("acme", "bolt"), ("bolt", "acme")):
         await line.send(sender, receiver, f"{what} from {sender}")
         await line.received(receiver, [f"{what} from {sender}"])
@@ -34,17 +39,18 @@ async def chat(line: Line, group: str, what: str) -> int:
     return await line.retries() - retries
 
 
+@shares_loop
 async def test_after_the_loss_of_everything_both_decrypt_again(
-    pair_of: Line, database_options: DatabaseOptions
+    shared_pair: Line, module_database: DatabaseOptions
 ) -> None:
     """Neither database nor replica is left: from the backup both log in, are understood at the price of sessions set up
     anew, and go on; the next backup is as good, also for one company alone whose peer has moved on."""
-    line, group = pair_of, await grouped(pair_of)
+    line, group = shared_pair, await grouped(shared_pair)
     await chat(line, group, "before")
     await back_up(line)
     assert await chat(line, group, "after the backup") == 0
     await line.stop()
-    lose(database_options)
+    lose(module_database)
     shutil.rmtree(line.settings.state_dir / "vault")
     report = await restored(line.settings)
     assert {one.action for one in report.companies} == {"rolled back"}
@@ -61,15 +67,32 @@ async def test_after_the_loss_of_everything_both_decrypt_again(
     assert len(line.texts("bolt")) == len(set(line.texts("bolt")))
 
 
+@shares_loop
 async def test_with_the_service_running_its_replica_loses_nothing(
-    pair_of: Line, database_options: DatabaseOptions
+    shared_pair: Line, module_database: DatabaseOptions
 ) -> None:
     """The database is emptied under a running service: what it knows is replayed, sessions are open again, and nobody
     has to ask for a message a second time."""
-    line, group = pair_of, await grouped(pair_of)
+    line, group = shared_pair, await grouped(shared_pair)
     await back_up(line)
     await chat(line, group, "after the backup")
-    lose(database_options)
+    lose(module_database)
     report = await restored(line.settings)
     assert {(one.action, one.session, one.error) for one in report.companies} == {("replay", "open", None)}
     assert await chat(line, group, "after the restore") == 0
+
+
+@pytest.mark.chaos
+@shares_loop
+async def test_a_restore_killed_beside_a_running_service_is_gone_on_with(shared_pair: Line) -> None:
+    """What it had stopped stays stopped until it is gone on with, and runs then; in between nothing is withheld."""
+    line, group = shared_pair, await grouped(shared_pair)
+    await back_up(line)
+    await chat(line, group, "after the backup")
+    left = await killed_at(line.settings, lambda steps: "kept" in stages(steps), "--no-replay")
+    assert {step.ran for step in left.companies.values()} == {True}
+    await until(lambda: not line.service.vault.held.withheld, "everything let go")
+    report = await resume_unfinished(line.settings, None)
+    assert report.ok
+    assert {one.session for one in report.companies} == {"open"}
+    assert await chat(line, group, "after the restore") <= 2

@@ -58,7 +58,7 @@ async def prepared(settings: Settings, database: Database, store: PostgresAuthSt
         await store.set_keys(company, LATER)
 
 
-async def killed_at(settings: Settings, moment: Moment) -> Steps:
+async def killed_at(settings: Settings, moment: Moment, *options: str) -> Steps:
     """Restore by the command and kill it at the moment; what the steps file says afterwards."""
     assert settings.database_url is not None
     environment = {
@@ -67,7 +67,7 @@ async def killed_at(settings: Settings, moment: Moment) -> Steps:
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "PYTHONPATH": str(ROOT / "src"),
     }
-    command = [sys.executable, "-m", "standfast", "backup", "restore", "latest", "--yes", "--json"]
+    command = [sys.executable, "-m", "standfast", "backup", "restore", "latest", "--yes", "--json", *options]
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

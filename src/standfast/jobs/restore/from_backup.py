@@ -32,7 +32,7 @@ class BackupSource:
     """See `Source`. `unusable`: companies whose ids Standfast refuses, known once the offers were read."""
 
     def __init__(self, backup: Backup, settings: Settings, pg_restore: Path, node_name: str) -> None:
-        """`node_name`: this node's, which is not waited for. `RestoreRefused` where a later version has made the backup."""
+        """`node_name`: this node's, which is not waited for. `RestoreRefused` where a later version has made it."""
         manifest = backup.manifest
         assert manifest is not None, "the catalogue gives none without one"
         known = NUMBERED[-1].version

@@ -7,7 +7,6 @@ touched, and the steps file says how far it has come: whoever crashes here can g
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
 from collections.abc import Mapping
@@ -297,10 +296,12 @@ class Restore:
             return
         ran = [company for company, step in steps.companies.items() if step.ran and start]
         self._work.context.progress.step("starting sessions", len(ran), "sessions")
-        with contextlib.suppress(StandfastError):
+        try:
             outcomes = await node.let_go(steps.companies, ran)
-            for one in done:
-                one.session = outcomes.get(one.company)
+        except StandfastError as error:
+            outcomes = dict.fromkeys(ran, error.message)
+        for one in done:
+            one.session = outcomes.get(one.company)
 
 
 def _issued(offer: Offer, prospect: Prospect) -> int:
