@@ -85,3 +85,29 @@ def test_what_cannot_be_read_is_listed_as_bad(standfast: CommandLine, tmp_path: 
     assert "is of format 99" in listed.out
     assert standfast("backup", "show", "20260102T000000Z").code == 26
     assert standfast("backup", "show", "latest").code == 24
+
+
+def test_a_bad_backup_is_told_by_the_exit_code(
+    standfast: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without PostgreSQL, too. What lies there is looked into, whatever is wrong with it, and the newest that is not
+    bad is restored for a test. With --json there is one document."""
+    name = standfast("backup", "run", "--json").document["name"]
+    monkeypatch.setenv("POSTGRES_PORT", "1")
+    good = standfast("backup", "validate")
+    assert (good.code, f"{name}: good" in good.out) == (0, True)
+    wrong = standfast("backup", "restore-test", "--json")
+    assert wrong.code == 26
+    assert "there is no noiseKey" in wrong.document["restore_test"]["message"]
+    bad = tmp_path / "state" / "backups" / "20200101T000000Z"
+    bad.mkdir()
+    found = standfast("backup", "validate", "--all", "--json")
+    assert (found.code, found.document["ok"]) == (26, False)
+    assert [one["ok"] for one in found.document["validations"]] == [True, False]
+    assert "20200101T000000Z: bad" in standfast("backup", "validate", bad.name).out
+    assert standfast("backup", "validate", bad.name, "--all").code == 2
+    assert standfast("backup", "validate", "20200102T000000Z").code == 24
+    assert standfast("backup", "restore-test", bad.name).code == 26
+    listed = standfast("backup", "list", "--json").document["backups"]
+    assert [one["state"] for one in listed] == ["good", "bad"]
+    assert [one["ok"] for one in listed[0]["record"]["restore_tests"]] == [False]

@@ -14,7 +14,7 @@ import typer
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, duration, print_json
 from standfast.cli.progress import progress_shown
-from standfast.errors import BackupDamaged, UsageError
+from standfast.errors import BackupDamaged, StandfastError, UsageError
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.manifest import RestoreTest
 from standfast.jobs.backup.restore_test import restore_test
@@ -47,13 +47,12 @@ def validate_(
     if every and name:
         raise UsageError("--all and a name exclude one another")
     found = run_async(_validated(current_settings(), name or "latest", every=every, json=json))
+    error = failed(found)
     if json:
-        print_json({"validations": [_told(one) for one in found]})
+        print_json({"ok": error is None, "validations": [_told(one) for one in found]})
     else:
         _print_validations(found)
-    error = failed(found)
-    if error is not None:
-        raise error
+    _end(error, json=json)
 
 
 def restore_test_(
@@ -70,8 +69,15 @@ def restore_test_(
         print_json({"name": backup.name, "restore_test": msgspec.to_builtins(test)})
     else:
         _print_test(backup, test)
-    if not test.ok:
-        raise BackupDamaged(f"the restore test of {backup.name} failed: {test.message}")
+    _end(None if test.ok else BackupDamaged(f"the restore test of {backup.name} has failed"), json=json)
+
+
+def _end(error: StandfastError | None, *, json: bool) -> None:
+    """The JSON document has said it already, and there is only one."""
+    if error is not None and json:
+        raise typer.Exit(error.exit_code)
+    if error is not None:
+        raise error
 
 
 async def _validated(settings: Settings, name: str, *, every: bool, json: bool) -> list[Validated]:
