@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from standfast.errors import BackupDamaged, StandfastError
+from standfast.errors import BackupDamaged, BackupFailed, StandfastError
+from standfast.jobs.backup.aside import begun, on_disk
 from standfast.jobs.backup.catalogue import Backup
 from standfast.jobs.backup.manifest import Manifest
 from standfast.jobs.backup.sealing import identities, opened
@@ -28,6 +29,7 @@ from standfast.settings import Settings
 HEAD_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
 _LIST_TIMEOUT_S = 30.0
+_LEAVE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _SAID_BYTES = 4_000
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -76,7 +78,7 @@ async def feed(
     on_bytes: Callable[[int], None] = lambda _count: None,
 ) -> tuple[Ran, Fed]:
     """Run `command` with the archive on its standard input; `read` is called in a thread with its output. Raises what
-    reading the archive raised; `BackupDamaged` where nothing moves for `stall_s` seconds."""
+    reading the archive raised; `BackupFailed` where nothing moves for `stall_s` seconds."""
     fed = Fed()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(  # noqa: ASYNC220 - threads feed it and read from it
@@ -89,17 +91,17 @@ async def feed(
         )
         _widen(process.stdin, process.stdout)
         async with _ended(process):
-            threads = [asyncio.to_thread(_pump, backup, settings, process.stdin, fed)]
+            work = [begun(lambda: _pump(backup, settings, process.stdin, fed), "backup-read")]
             if read is not None:
-                threads.append(asyncio.to_thread(_drain, read, process.stdout, fed))
-            work = [asyncio.create_task(thread) for thread in threads]
+                work.append(begun(lambda: _drain(read, process.stdout, fed), "backup-count"))
             try:
-                await _watched(process, work, fed, stall_s, on_bytes)
+                await _watched(backup, process, work, fed, stall_s, on_bytes)
             finally:
                 fed.abandoned = True
                 if process.poll() is None:
                     process.kill()
-                await asyncio.wait(work)
+                # A disk that hangs keeps its thread for ever.
+                await asyncio.wait(work, timeout=_LEAVE_TIMEOUT_S)
             for task in work:
                 task.result()
             code = process.wait()
@@ -148,7 +150,7 @@ async def head_of(backup: Backup, settings: Settings) -> bytes:
         with opened(backup, identities(settings)) as stream:
             return _read_whole(stream, HEAD_BYTES)
 
-    return await asyncio.to_thread(read)
+    return await on_disk(read)
 
 
 def _read_whole(stream: BinaryIO, size: int) -> bytes:
@@ -193,8 +195,9 @@ def _drain(read: StdoutReader, pipe: IO[bytes] | None, fed: Fed) -> None:
 
 
 async def _watched(
+    backup: Backup,
     process: subprocess.Popen[bytes],
-    work: Sequence[asyncio.Task[None]],
+    work: Sequence[asyncio.Future[None]],
     fed: Fed,
     stall_s: float,
     on_bytes: Callable[[int], None],
@@ -206,7 +209,10 @@ async def _watched(
         on_bytes(fed.count - told)
         told = fed.count
         if time.monotonic() - fed.moved_at > stall_s:
-            raise BackupDamaged(f"reading it did not get on for {stall_s:g} s; it was given up")
+            raise BackupFailed(
+                f"reading {backup.name} did not get on for {stall_s:g} s and was given up",
+                next_step="Look at the disk that BACKUP_ROOT lies on, and whether this machine is overloaded.",
+            )
     on_bytes(fed.count - told)
 
 

@@ -6,7 +6,6 @@ counts as passed only if every step was done, or was asked to be left out.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import re
@@ -19,6 +18,7 @@ from typing import Protocol
 from standfast.authstate.company import Company
 from standfast.errors import BackupDamaged, JobRunning, SettingsError, StandfastError
 from standfast.jobs.backup import proof_alarms
+from standfast.jobs.backup.aside import on_disk
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.digest import check_method, differences, take_content
 from standfast.jobs.backup.loading import load_into
@@ -86,7 +86,7 @@ async def restore_test(context: JobContext, backup: Backup, login: Login | None)
         error = caught
         test = run.outcome(manifest, False, f"{caught.message} (at the step {run.present!r})")
     backup.record.restore_tests.append(test)
-    await asyncio.to_thread(Catalogue(backup.path.parent).record, backup.name, backup.record)
+    await on_disk(lambda: Catalogue(backup.path.parent).record(backup.name, backup.record))
     if error is None:
         context.alerts.take(proof_alarms.tested(backup.name, test))
         return test
@@ -98,7 +98,7 @@ async def restore_test(context: JobContext, backup: Backup, login: Login | None)
 
 async def _check_key(context: JobContext, backup: Backup, manifest: Manifest) -> None:
     """Where the identity is deliberately kept elsewhere, a test here has not failed: it cannot be made."""
-    if manifest.content.encrypted and not await asyncio.to_thread(identities, context.settings):
+    if manifest.content.encrypted and not await on_disk(lambda: identities(context.settings)):
         context.alerts.take(proof_alarms.test_impossible(backup.name))
         raise SettingsError(
             f"the backup {backup.name} is encrypted, and BACKUP_IDENTITY_FILE is not set on this machine",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from standfast.errors import BackupDamaged, StandfastError
 from standfast.jobs.backup import proof_alarms
 from standfast.jobs.backup.archive_reader import contents_of, feed, tools_for
+from standfast.jobs.backup.aside import DISK_TIMEOUT_S, on_disk
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.manifest import Manifest, Validation
 from standfast.jobs.backup.row_count import RowCount
@@ -23,7 +24,7 @@ from standfast.jobs.backup.sealing import can_open, identities
 from standfast.jobs.context import JobContext
 
 STALL_S = 120.0
-_CHUNK_BYTES = 1 << 20
+_SLOWEST_BYTES_S = 5_000_000.0
 _BACKUPS = "standfast_backups"
 _DATA = re.compile(r"^\d+; \d+ \d+ TABLE (?!DATA )(?:.+ )?(\S+) \S*$", re.MULTILINE)
 _SEALED = "only the checksum was checked: no identity on this machine opens it"
@@ -47,7 +48,7 @@ async def validate(context: JobContext, backup: Backup, *, retry: bool = True) -
         found = await _looked(context, backup)
     if backup.path.is_dir():
         backup.record.validations.append(found)
-        await asyncio.to_thread(Catalogue(backup.path.parent).record, backup.name, backup.record)
+        await on_disk(lambda: Catalogue(backup.path.parent).record(backup.name, backup.record))
     context.alerts.take(proof_alarms.good(backup.name) if found.ok else proof_alarms.bad(backup.name, found))
     return found
 
@@ -55,7 +56,7 @@ async def validate(context: JobContext, backup: Backup, *, retry: bool = True) -
 async def validate_all(context: JobContext) -> list[Validated]:
     """Look into every backup, newest first."""
     catalogue = Catalogue(context.settings.backup_directory)
-    backups = await asyncio.to_thread(catalogue.backups)
+    backups = await on_disk(catalogue.backups)
     return [Validated(backup, await validate(context, backup)) for backup in backups]
 
 
@@ -77,18 +78,19 @@ async def _look(context: JobContext, backup: Backup) -> bool:
         raise BackupDamaged(backup.error.message)
     manifest = backup.manifest
     assert manifest is not None, "a backup without a manifest has an error"
-    await asyncio.to_thread(_check_file, backup, manifest)
+    await on_disk(lambda: _check_file(backup, manifest))
     context.progress.step(f"validating {backup.name}", manifest.content.plain_bytes, "bytes")
     if manifest.content.encrypted and not await _opens(context, backup):
-        await asyncio.to_thread(_check_sum, backup, manifest)
+        timeout_s = DISK_TIMEOUT_S + manifest.content.bytes / _SLOWEST_BYTES_S
+        await on_disk(lambda: _check_sum(backup, manifest), timeout_s=timeout_s)
         return True
     await _check_content(context, backup, manifest)
     return False
 
 
 async def _opens(context: JobContext, backup: Backup) -> bool:
-    keys = await asyncio.to_thread(identities, context.settings)
-    opens: bool = await asyncio.to_thread(can_open, backup, keys)
+    keys = await on_disk(lambda: identities(context.settings))
+    opens = await on_disk(lambda: can_open(backup, keys))
     if keys and not opens:
         context.alerts.take(proof_alarms.not_opened(backup.name))
     return opens
