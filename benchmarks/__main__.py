@@ -3,9 +3,9 @@
 Sections: `trace` (key operations, store by store), `line` (whole conversations), `outage` (PostgreSQL gone in the
 middle of one), `restart` (a start with PostgreSQL away), `replay` (what was journaled goes to PostgreSQL), `fleet`
 (many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
-Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `backup` (a proven
-backup beside bare dumps), `pointintime` (a past state, and what its log costs). Rounds alternate between what is
-compared; medians are shown; figures go to a JSON file each.
+Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `cleanup` (keys
+removed while others are written), `backup` (a proven backup beside bare dumps), `pointintime` (a past state, and what
+its log costs). Rounds alternate between what is compared; medians are shown; figures go to a JSON file each.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rich.console import Console
 from benchmarks import (
     api,
     backups,
+    cleanups,
     drains,
     fleet,
     health,
@@ -62,6 +63,7 @@ SECTIONS = {
     "api": Section(api.measure, api.show),
     "webhooks": Section(webhooks.measure, webhooks.show),
     "health": Section(health.measure, health.show),
+    "cleanup": Section(cleanups.measure, cleanups.show),
     "backup": Section(backups.measure, backups.show),
     "pointintime": Section(moments.measure, moments.show),
 }

@@ -6,23 +6,20 @@ Invariant: everything reads the same tables and writes to the same disk; a pipe 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import statistics
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
 from rich.console import Console
 
 from benchmarks import figures
 from benchmarks.bench import Bench
+from benchmarks.jobs import context_on
 from benchmarks.stored import COMPANIES, KEYS, stored
-from standfast.alert import LoggedAlerts
 from standfast.jobs.backup.catalogue import Catalogue
 from standfast.jobs.backup.restore_test import restore_test
 from standfast.jobs.backup.run import run_backup
@@ -30,8 +27,6 @@ from standfast.jobs.backup.validate import validate
 from standfast.jobs.context import JobContext
 from standfast.postgres.client_tools import find_client_tools
 from standfast.postgres.options import DatabaseOptions
-from standfast.postgres.pool import Database
-from standfast.settings import Settings
 
 AIM_RATIO, AIM_VALIDATION, AIM_RESTORE_S = 1.15, 0.3, 180.0
 OURS, BARE, GZIP = "standfast backup run", "pg_dump -Fc -Z0 | zstd -3", "pg_dump | gzip"
@@ -60,18 +55,6 @@ async def measure(bench: Bench) -> dict[str, Any]:
         "validation": figures.summary(checked, ("took_s",)),
         "restore_test": restored,
     }
-
-
-@contextlib.asynccontextmanager
-async def context_on(bench: Bench, options: DatabaseOptions, root: Path) -> AsyncIterator[JobContext]:
-    """What a job is given for that database, with backups in `root`."""
-    settings = Settings(
-        state_dir=bench.new_directory("state"),
-        database_url=SecretStr(options.to_conninfo()),
-        backup_root=root,
-    )
-    async with Database(options) as database:
-        yield JobContext(settings, database, LoggedAlerts(), str(uuid.uuid4()), "bench")
 
 
 async def _ours(context: JobContext, root: Path) -> dict[str, float]:
