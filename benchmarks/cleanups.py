@@ -23,8 +23,7 @@ from benchmarks.jobs import context_on
 from benchmarks.stored import stored
 from benchmarks.vaults import vault_on
 from standfast.authstate.company import Company
-from standfast.jobs.cleanup.options import CleanupOptions
-from standfast.jobs.cleanup.run import run_cleanup
+from standfast.jobs.cleanup.run import CleanupOptions, run_cleanup
 from standfast.postgres.options import DatabaseOptions
 from standfast.vault.vault import Vault
 
@@ -62,10 +61,10 @@ async def _cleaned(bench: Bench, options: DatabaseOptions, companies: int) -> di
         before = await _written(vault, asyncio.create_task(asyncio.sleep(BEFORE_S)))
         began = time.monotonic()
         node = replace(context, node=vault.replica.node)
-        running = asyncio.create_task(run_cleanup(node, vault, CleanupOptions(ceiling=None)))
+        running = asyncio.create_task(run_cleanup(node, vault, CleanupOptions(force=True)))
         during = await _written(vault, running)
         took_s = time.monotonic() - began
-        removed = (await running).removed
+        removed = (await running).count
     before_p99, during_p99 = (figures.percentile(one, 0.99) for one in (before, during))
     return {
         "ratio": during_p99 / before_p99,

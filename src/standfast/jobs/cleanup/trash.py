@@ -6,7 +6,7 @@ Invariant: a row that leaves whatsapp_keys by a cleanup is in the trash by the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from standfast.authstate.company import Company
@@ -106,14 +106,15 @@ select (select count(*) from emptied), coalesce((select jsonb_object_agg(key_typ
 # Only where nothing has written the key since it came back.
 _PUT_BACK_TIMES = """
 with emptied as (
-    delete from standfast_trash t using unnest($3::text[], $4::text[]) d (key_type, key_id)
-    where t.run = $1 and t.company_id = $2 and t.key_type = d.key_type and t.key_id = d.key_id returning t.*
+    delete from standfast_trash t using unnest($3::text[], $4::text[], $5::boolean[]) d (key_type, key_id, is_back)
+    where t.run = $1 and t.company_id = $2 and t.key_type = d.key_type and t.key_id = d.key_id
+    returning t.*, d.is_back
 )
 update whatsapp_keys k
 set value = e.value::{type}, created_at = e.created_at, updated_at = e.updated_at, expires_at = e.expires_at
 from emptied e
 where k.company_id = e.company_id and k.key_type = e.key_type and k.key_id = e.key_id
-  and k.value::text::jsonb = e.value::jsonb
+  and e.is_back and k.value::text::jsonb = e.value::jsonb
 """
 
 
@@ -186,12 +187,13 @@ async def put_back(database: Database, run: str, company: Company) -> tuple[Coun
 
 
 async def put_back_times(
-    database: Database, run: str, company: Company, keys: Sequence[tuple[str, str]]
+    database: Database, run: str, company: Company, keys: Mapping[tuple[str, str], bool]
 ) -> None:
-    """The keys are in the table: give them the times they had, and take them out of the trash."""
+    """The keys are in the table: take them out of the trash, and give those that were put back the times they had."""
     query = _PUT_BACK_TIMES.format(type=await _value_type(database))
     async with database.transaction("cleanup.undo", TIMEOUT_S) as connection:
-        await connection.execute(query, [run, company, [one[0] for one in keys], [one[1] for one in keys]])
+        types, ids = [one[0] for one in keys], [one[1] for one in keys]
+        await connection.execute(query, [run, company, types, ids, list(keys.values())])
 
 
 async def _value_type(database: Database) -> str:

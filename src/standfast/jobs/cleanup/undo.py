@@ -100,7 +100,9 @@ async def _through_vault(
         restored.update(key_type for key_type, _, _ in absent)
         newer += len(batch) - len(absent)
         await confirmed(vault, company)
-        await trash.put_back_times(context.database, run, company, [(one[0], one[1]) for one in batch])
+        back = {(key_type, key_id) for key_type, key_id, _ in absent}
+        places = [(key_type, key_id) for key_type, key_id, _ in batch]
+        await trash.put_back_times(context.database, run, company, {one: one in back for one in places})
     return restored, newer
 
 
