@@ -75,7 +75,7 @@ def state_of(state: CompanyState | None) -> State | None:
 
 def log_settings(directory: Path, backups: Path, **more: Any) -> Settings:
     directory.mkdir(mode=0o700, exist_ok=True)
-    return Settings(state_dir=directory, backup_root=backups, change_log_segment_s=0.4, **more)
+    return Settings(state_dir=directory, backup_root=backups, **{"change_log_segment_s": 0.4, **more})
 
 
 @contextlib.asynccontextmanager

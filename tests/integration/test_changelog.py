@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pyrage
 import pytest
 
 from standfast.authstate.company import Company
+from standfast.jobs.changelog.sealing import Opener
+from standfast.jobs.changelog.segment import open_segment, read_entries
 from standfast.jobs.changelog.state import state_at
 from standfast.jobs.changelog.verify import verify
 from standfast.postgres.options import DatabaseOptions
@@ -31,7 +34,7 @@ async def test_each_second_of_a_history_can_be_had_back(
     database_options: DatabaseOptions, tmp_path: Path
 ) -> None:
     """The state at each second is what the store held when that second began, for each company, over a restart."""
-    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    settings = log_settings(tmp_path / "one", tmp_path / "backups", change_log_segment_s=2.0)
     held: list[tuple[float, dict[Company, State]]] = []
     for run in range(2):
         async with logged(settings, database_options, ticking=True) as one:
@@ -39,6 +42,7 @@ async def test_each_second_of_a_history_can_be_had_back(
                 if await one.vault.open(company, pair=True) is None:
                     await one.vault.create_creds(company, made_up_creds())
             for step in range(2):
+                await until(lambda: time.time() % 1 > 0.7)
                 values = {f"{run}": b'"%d"' % step, "shared": b'"%d-%d"' % (run, step)}
                 await one.vault.set_keys(ACME, {"session": values})
                 await one.vault.set_keys(BETA, {"session": {"shared": b'"b%d"' % step, f"{run}": None}})
@@ -207,6 +211,28 @@ async def test_a_log_that_cannot_begin_begins_later(
         await until(lambda: not one.keeper.is_failing)
         expected = one.state(ACME)
     assert await latest(settings, ACME) == expected
+
+
+async def test_what_has_settled_before_anybody_looks_is_in_the_log(
+    tmp_path: Path, database_options: DatabaseOptions, paired: Database
+) -> None:
+    """However late the log is worked on, each change is in it as a change, with its time."""
+    settings = log_settings(tmp_path / "one", tmp_path / "backups")
+    async with logged(settings, database_options) as one:
+        await one.vault.open(ACME)
+        await one.written()
+        await one.vault.set_keys(ACME, {"session": {"1": b'"1"'}})
+        at = await next_second()
+        await until(lambda: any(found.change is None for found in one.vault.replica.recent({ACME: 0})))
+        await until(lambda: not one.vault.replica.recent({ACME: 0}))
+        await one.written()
+        assert state_of(await state_at(settings, ACME, at + 2)) == one.state(ACME)
+    entries = [
+        entry.kind
+        for place in one.folder.segments()
+        for entry in read_entries(open_segment(place), ACME, Opener.of(settings)) or []
+    ]
+    assert entries == ["snapshot", "change"]
 
 
 async def test_a_removed_company_has_no_state_from_then_on(
