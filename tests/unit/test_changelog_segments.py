@@ -163,8 +163,11 @@ async def test_a_packed_segment_that_changed_is_found(tmp_path: Path) -> None:
 
 async def test_two_do_not_compact_at_once(tmp_path: Path) -> None:
     log = Log(tmp_path, 3)
-    with log.folder.tidying(), pytest.raises(JobRunning):
-        await compact(log.settings, BEGAN)
+    with log.folder.tidying():
+        with pytest.raises(JobRunning):
+            await compact(log.settings, BEGAN)
+        context = JobContext(log.settings, None, Taken(), "node", "a")  # type: ignore[arg-type]
+        assert len((await maintain(context)).compacted.left) == 1
 
 
 def test_the_end_of_a_log_is_found_again(tmp_path: Path) -> None:

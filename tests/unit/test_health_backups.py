@@ -29,12 +29,14 @@ async def _told(watch: BackupWatch) -> tuple[str, list[tuple[str, str]]]:
 
 
 async def test_the_newest_whole_file_counts(tmp_path: Path) -> None:
-    """Neither an empty one, nor one that is being written, nor a hidden one; also in directories below."""
+    """Neither an empty one, nor one that is being written, nor a hidden one, nor a segment of the change log; also in
+    directories below."""
     _written(tmp_path / "old.dump", 9000)
     _written(tmp_path / "2026" / "july" / "new.dump", 60, b"x" * 99)
     _written(tmp_path / "empty.dump", 1, b"")
     _written(tmp_path / "running.dump.partial", 1)
     _written(tmp_path / ".hidden", 1)
+    _written(tmp_path / "changes" / "node" / "1.seg", 1)
     watch = BackupWatch(tmp_path, named=True)
     assert watch.section(LIMITS) is None
     assert await _told(watch) == ("ok", [])

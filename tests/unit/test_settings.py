@@ -198,11 +198,15 @@ def test_settings_built_directly_read_no_environment(monkeypatch: pytest.MonkeyP
 
 
 def test_the_simulator_is_kept_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever server is named, the simulator's companies live in an embedded database of their own."""
+    """Whatever server is named, the simulator's companies live in an embedded database of their own, and nothing of
+    them comes among real backups."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://u@prod/db")
     monkeypatch.setenv("PGHOST", "prod")
     monkeypatch.setenv("STANDFAST_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("BACKUP_ROOT", str(tmp_path / "backups"))
     apart = load_settings().for_simulator()
     assert apart.database_is_embedded
     assert apart.database_parameters() == {}
     assert apart.state_dir == tmp_path / "simulator"
+    assert apart.backup_directory.is_relative_to(apart.state_dir)
+    assert apart.backup_remotes is None

@@ -107,6 +107,9 @@ class BackupWatch:
         )
 
 
+CHANGE_LOG = "changes"  # lies beside the backups, and is none
+
+
 def scanned(root: Path, beside: Path | None = None) -> _Found:
     """Raises `OSError`."""
     count, newest_at, newest_bytes = 0, None, None
@@ -129,6 +132,8 @@ def _files(root: Path) -> Iterator[tuple[float, int]]:
                 if left < 0:
                     return
                 if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
+                    continue
+                if depth == 0 and entry.name == CHANGE_LOG:
                     continue
                 found = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(found.st_mode) and depth < DEPTH:
