@@ -18,6 +18,7 @@ from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.jobs.cleanup import alarms as cleanup_alarms
 from standfast.jobs.cleanup.report import CleanupReport, Measures
 from standfast.jobs.remotes import alarms as remote_alarms
+from standfast.jobs.schedule import alarms as schedule_alarms
 from standfast.messaging import webhooks_alarms
 from standfast.service import alarms as service_alarms
 from standfast.service import archivist
@@ -60,11 +61,14 @@ LASTING = (
     changelog_alarms.stopped("No space left on device", None),
     changelog_alarms.damaged(["segment 3 is missing"]),
     changelog_alarms.not_sent("eu", AWAY, 3),
+    schedule_alarms.failed("backup", "the disk is full", None),
+    schedule_alarms.missed("backup", 0.0, "PostgreSQL does not answer"),
 )
 TOLD_BY_THE_DESK = {"alerts_not_kept"}  # of its own file, by a method that says its end too
 # Said within one process that saw the trouble, or by the next one that finds none.
 SAID_ANYWAY = (
     vault_alerts.database_stands(),
+    schedule_alarms.ran("backup"),
     vault_alerts.own_database(),
     vault_alerts.node_alone(),
     vault_alerts.journal_carried(ACME, wholly=True),

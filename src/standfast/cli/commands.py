@@ -75,6 +75,7 @@ COMMANDS = (
         "changelog",
         "The log of every change, for 'standfast restore --at': list, verify, fetch, compact.",
     ),
+    Listed("schedule", "schedule", "Jobs and their times: next and last runs; 'run' runs one now."),
     Listed(
         "doctor",
         "doctor",

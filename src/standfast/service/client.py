@@ -279,6 +279,10 @@ class Client:
         is told again where it goes on. Raises `NotFound` where nothing of that name goes on."""
         return await self._typed(list[dict[str, Any]], "alerts.dismiss", {"name": name, "company": company})
 
+    async def schedule(self, verb: Literal["list", "run"], **params: str) -> Any:
+        """The jobs with their times and last runs; or have the one named `job` run next: docs/schedule.md."""
+        return await self._document(f"schedule.{verb}", params)
+
     async def consumers(self, verb: Literal["list", "remove"], **params: str) -> Any:
         """The names that `on_message` goes on under: all of them, or remove the one of that `name`."""
         return await self._document(f"consumers.{verb}", params)

@@ -35,9 +35,13 @@ def offline_context(
     )
 
 
-def service_context(settings: Settings, database: Database, alerts: AlertSink, node: str) -> JobContext:
+def service_context(
+    settings: Settings, database: Database, alerts: AlertSink, node: str, progress: Progress | None = None
+) -> JobContext:
     """For a job that the service itself runs. `node`: by which PostgreSQL knows it."""
-    return JobContext(settings, database, alerts, node, vault_options(settings).node_name)
+    return JobContext(
+        settings, database, alerts, node, vault_options(settings).node_name, progress or Silent()
+    )
 
 
 @contextlib.asynccontextmanager

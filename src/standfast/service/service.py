@@ -26,7 +26,7 @@ from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Pace
 from standfast.health.outage_history import OutageHistory
 from standfast.health.tracing import traces
-from standfast.jobs.context import JobContext
+from standfast.jobs.schedule.scheduler import Pace as SchedulePace
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -38,7 +38,6 @@ from standfast.service.archivist import Archivist
 from standfast.service.board import Board
 from standfast.service.changelog import ChangeLog
 from standfast.service.chatting import Chatting
-from standfast.service.cleaning import Cleaning
 from standfast.service.consuming import Consuming
 from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
 from standfast.service.exporter import Exporter
@@ -47,7 +46,7 @@ from standfast.service.foundation import Foundation, cancelled
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
 from standfast.service.instruments import Instruments
-from standfast.service.job_context import service_context
+from standfast.service.keeping import Keeping
 from standfast.service.monitoring import Monitoring
 from standfast.service.node_gauges import NodeGauges
 from standfast.service.operators import Operators
@@ -100,6 +99,7 @@ class ServiceOptions:
     clock: Clock = field(default_factory=SystemClock)
     channels: Sequence[Channel] | None = None  # of alerts; None: those that the settings name
     couriers: CourierOptions = field(default_factory=CourierOptions)
+    schedule: SchedulePace = field(default_factory=SchedulePace)
 
 
 class Service:
@@ -136,6 +136,7 @@ class Service:
         self.http: HttpDoor | None = None
         self.picture: HealthPicture
         self.monitoring: Monitoring
+        self.keeping: Keeping
         self._board: Board
         self.watch: HostWatch
         self._follower: DatabaseFollower
@@ -224,6 +225,7 @@ class Service:
             await self.pool.start_wanted()
             for company in self.roster.stopped():
                 self.alerts.take(session_alarms.unwanted(company))
+        await self._stack.enter_async_context(self.keeping.running())
 
     def _bind_http(self) -> None:
         if self.settings.http == "off" or self.options.gateway_only:
@@ -287,6 +289,9 @@ class Service:
         )
         self.gateway.serve_hosts(self.hosts)
         consuming = Consuming(self.mailbox.consumers)
+        self.keeping = Keeping(
+            settings, self.database, self.vault, self.alerts, asks_sessions(self.pool), options.schedule
+        )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
         self._watch_health()
         rooms = (
@@ -297,8 +302,8 @@ class Service:
             consuming,
             self.monitoring,
             self.alerts,
+            self.keeping,
             restoring,
-            Cleaning(self.vault, self._job_context, asks_sessions(self.pool)),
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
@@ -364,9 +369,6 @@ class Service:
         """Another owner has the company: whoever uses it here ends at once."""
         self.pool.lost(company, error)
         self.gateway.revoke(company, error)
-
-    def _job_context(self) -> JobContext:
-        return service_context(self.settings, self.database, self.alerts, self.vault.replica.node)
 
     def _is_dead(self, company: Company) -> bool:
         return self.roster.is_dead(company)

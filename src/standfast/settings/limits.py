@@ -21,6 +21,7 @@ def check_limits(settings: Settings) -> None:
     _check_grace(settings)
     _check_expired_keys(settings)
     _check_remotes(settings)
+    _check_schedule(settings)
     if (settings.telegram_bot_token is None) != (settings.telegram_chat_id is None):
         raise SettingsError(
             "TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID are of use only together, and one is missing",
@@ -86,3 +87,31 @@ def _check_remotes(settings: Settings) -> None:
                 f"the remote {remote.name} is the directory of the backups themselves, or lies within one another",
                 next_step="Name a folder on another disk or machine in BACKUP_REMOTES.",
             )
+
+
+def _check_schedule(settings: Settings) -> None:
+    """What is left at its default is known to be right; to see that again would take every command a while."""
+    names = ("cleanup_cron", "backup_cron", "validate_cron", "restore_test_cron")
+    fields = type(settings).model_fields
+    changed = [name for name in names if getattr(settings, name) != fields[name].default]
+    if not changed and settings.time_zone == fields["time_zone"].default:
+        return
+    from standfast.settings import cron  # APScheduler takes a while to import
+
+    try:
+        zone = cron.zone_of(settings.time_zone)
+    except ValueError as error:
+        raise SettingsError(
+            f"STANDFAST_TIME_ZONE: {error}",
+            next_step="Name one as Europe/Berlin or UTC; on a machine without data of time zones install 'tzdata'.",
+        ) from None
+    for name in changed:
+        if (value := getattr(settings, name)) == cron.OFF:
+            continue
+        try:
+            cron.Cron(value, zone)
+        except ValueError as error:
+            raise SettingsError(
+                f"{fields[name].alias}={value!r} is no time of cron's: {error}",
+                next_step="Write five fields, such as '0 3 * * *' for 03:00 each day, or 'off'.",
+            ) from None

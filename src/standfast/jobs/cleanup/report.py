@@ -61,6 +61,11 @@ class CleanupReport(msgspec.Struct, omit_defaults=True):
     identities: dict[str, str] = {}
 
     @property
+    def first_line(self) -> str:
+        """For whoever shows one line of it."""
+        return f"{self.count:,} keys removed, {self.freed_bytes / 1e6:,.1f} MB freed"
+
+    @property
     def count(self) -> int:
         return sum(self.removed.values())
 
