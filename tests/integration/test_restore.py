@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,32 @@ async def test_another_database_is_filled_only_where_it_lacks_the_company(
             await planned(settings, to=to, companies=named)
     await restored(settings, to=to, companies=frozenset({ACME}))
     assert said(other_database_options, "select count(*) from whatsapp_auth") == [(2,)]
+
+
+async def test_what_only_the_change_log_knows_is_put_in_place_without_ratchets(
+    state: Path, database_options: DatabaseOptions, database: Database, store: PostgresAuthStore
+) -> None:
+    """Database and replica are lost, the segments are not: what came after the backup is had back, but as nobody knows
+    whether it was the last, sessions are set up anew."""
+    settings = settings_of(state, database_options, backup_recipients="none")
+    await fill(store)
+    async with running(state, database_options, backup_recipients="none") as now:
+        await now.in_state("online")
+        await now.service.vault.open(ACME)
+        await backed_up(settings, database)
+        later = {"session": {"later": b'"s2"'}, "lid-mapping": {"later": b'"1"'}}
+        await now.service.vault.set_keys(ACME, later)
+        now.service.vault.release(ACME)
+    lose(database_options)
+    shutil.rmtree(state / "vault")
+    plan = await planned(settings)
+    assert [one.action for one in plan.companies] == ["change log"]
+    report = await restored(settings)
+    assert report.ok
+    mappings = {**KEYS["lid-mapping"], "later": b'"1"'}
+    found = await store.snapshot(ACME)
+    assert found is not None
+    assert values(found) == meant({**KEPT_WHEN_ROLLED_BACK, "lid-mapping": mappings})
+    assert json.loads(found.creds)["nextPreKeyId"] == 10_040
+    await restored(settings, replay=False)
+    assert values(await store.snapshot(ACME)) == meant(KEPT_WHEN_ROLLED_BACK)
