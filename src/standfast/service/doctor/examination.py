@@ -64,6 +64,7 @@ _CHECKS = (
     Check("alerts.webhooks", "webhooks", _look("messages", "webhooks"), inside=True),
     Check("leftovers.set_aside", "damaged copies", _look("leftovers", "set_aside"), inside=True),
     Check("leftovers.archive", "archive", _look("leftovers", "archives"), inside=True),
+    Check("leftovers.restore", "unfinished restore", _look("leftovers", "restores"), inside=True),
     Check("leftovers.unfinished", "unfinished files", _look("leftovers", "unfinished"), inside=True),
     Check("leftovers.spool", "spool", _look("leftovers", "spool"), inside=True),
     Check("leftovers.sockets", "stale sockets", _look("leftovers", "sockets"), inside=True),

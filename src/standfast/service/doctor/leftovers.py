@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from standfast.jobs.restore.steps import NAME
 from standfast.service.doctor.patient import Patient
 from standfast.service.doctor.results import Result, command, ok, warning
 
@@ -54,6 +55,20 @@ def archives(patient: Patient) -> Iterator[Result]:
         )
     else:
         yield ok("leftovers.archive", "archive", f"{len(folders)} folders" if folders else "empty")
+
+
+def restores(patient: Patient) -> Iterator[Result]:
+    """A restore that was cut off: the sessions that it had stopped stay stopped."""
+    path = patient.settings.state_dir / NAME
+    if not path.exists():
+        yield ok("leftovers.restore", "unfinished restore", "none")
+        return
+    yield warning(
+        "leftovers.restore",
+        "unfinished restore",
+        f"{path}: {_age(path)}, unless one runs just now",
+        "Go on with it: standfast backup restore --resume; or put back what it replaced: --abandon",
+    )
 
 
 def unfinished(patient: Patient) -> Iterator[Result]:
