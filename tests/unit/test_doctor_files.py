@@ -262,17 +262,6 @@ def test_quarantined_journals_are_a_warning(directory: Path) -> None:
     assert "acme" in result.message
 
 
-def test_a_restore_that_was_cut_off_is_found(directory: Path) -> None:
-    """With what goes on with it, and what goes back."""
-    who = patient(state_dir=directory)
-    assert outcome(leftovers.restores, who) == "ok"
-    (directory / "restore.json").write_text("{}")
-    (result,) = leftovers.restores(who)
-    assert result.outcome == "warning"
-    assert "--resume" in str(result)
-    assert "--abandon" in str(result)
-
-
 def test_leftovers_have_the_command_that_removes_them(directory: Path) -> None:
     """Damaged copies, old archives, unfinished and unswept files; the doctor removes none."""
     who = patient(state_dir=directory)
