@@ -105,11 +105,11 @@ class ChangeLogKeeper:
             self._spent_s += time.perf_counter() - began
 
     def claimed(self, company: Company, epoch: int) -> None:
-        self._collect(self._wall())
+        self._collect(self._wall(), company)
         self._heard.append(Heard("claimed", company, self._wall(), epoch))
 
     def removed(self, company: Company, epoch: int, sequence: int) -> None:
-        self._collect(self._wall())
+        self._collect(self._wall(), company)
         self._reached.pop(company, None)
         self._heard.append(Heard("removed", company, self._wall(), epoch, sequence, sequence))
 
@@ -122,9 +122,12 @@ class ChangeLogKeeper:
         for record in self._replica.companies():
             self.replaced(record.company)
 
-    def _collect(self, at: float) -> None:
+    def _collect(self, at: float, only: Company | None = None) -> None:
         """Take what was written since the last time, each key once: that costs writers nothing."""
-        for one in self._replica.recent(self._reached):
+        reached = self._reached
+        if only is not None:
+            reached = {only: reached[only]} if only in reached else {}
+        for one in self._replica.recent(reached):
             self._reached[one.company] = one.last
             self._heard.append(Heard("changed", one.company, at, one.epoch, one.first, one.last, one.change))
 
@@ -242,7 +245,7 @@ class ChangeLogKeeper:
             return True
         with contextlib.suppress(StandfastError):  # it is damaged, and will be told as replaced
             state = self._replica.everything(record.number)
-            self._collect(self._wall())
+            self._collect(self._wall(), company)
             self._reached[company] = record.sequence
             self._heard.append(
                 Heard(

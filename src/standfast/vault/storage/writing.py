@@ -77,7 +77,10 @@ class Writing(Reading):
     def recent(self, after: Mapping[Company, int]) -> list[Recent]:
         """Of each of these companies what was written behind the sequence named, where anything was."""
         found = []
-        for account in self._settling.active():
+        active = self._settling.active()
+        if len(after) < len(active):
+            active = [self._accounts[company] for company in after if company in self._accounts]
+        for account in active:
             since = after.get(account.company)
             if since is not None and account.sequence > since:
                 change = account.fresh_since(since, sys.maxsize)
@@ -146,8 +149,9 @@ class Writing(Reading):
 
     async def set_epoch(self, number: int, epoch: int, held: bool) -> None:
         """The company is written under `epoch` from now on; `held`: under this node's lease."""
+        company = self._account(number).company
         await self._amend(number, epoch=epoch, held=held)
-        self.tap.claimed(self._account(number).company, epoch)
+        self.tap.claimed(company, epoch)
 
     async def set_released(self, number: int, stamp: str) -> None:
         """The lease was given back when `stamp` says."""
