@@ -45,6 +45,7 @@ async def _fails_with_swapped_keys(given: Job) -> None:
     test = await restore_test(given.context, given.catalogue().get(name), None)
     assert not test.ok
     assert "noiseKey is no pair" in test.message
+    assert given.sink.alerts[-1].facts["next_step"].startswith("The database itself held it so")
 
 
 @pytest.mark.parametrize(

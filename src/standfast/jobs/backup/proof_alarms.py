@@ -88,7 +88,7 @@ def tested(name: str, test: RestoreTest) -> Alert:
 def test_failed(name: str, reason: str, error: StandfastError) -> Alert:
     """It could not be restored, or what came out is not what went in."""
     step = error.next_step
-    if isinstance(error, BackupDamaged):
+    if step == BackupDamaged.default_next_step:
         step = f"Make another and test that: standfast backup run; {_TEST}"
     return Alert(
         "restore_test_failed",

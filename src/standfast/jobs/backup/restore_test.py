@@ -36,6 +36,10 @@ PURPOSE = "restore-test"
 COMPARE_TIMEOUT_S = 1_800.0
 EXAMINE_TIMEOUT_S = 1_800.0
 _SHOWN = 3
+_SOURCE_STEP = (
+    "The database itself held it so: pair that company anew, or restore it from an older backup; "
+    "then make another one."
+)
 
 
 class Login(Protocol):
@@ -164,7 +168,8 @@ async def _examine(options: DatabaseOptions, manifest: Manifest) -> Meaning:
         meaning = await examine(connection, manifest)
     if meaning.wrong:
         more = f" and {len(meaning.wrong) - _SHOWN} more" if len(meaning.wrong) > _SHOWN else ""
-        raise BackupDamaged("; ".join(meaning.wrong[:_SHOWN]) + more)
+        # The digests were equal: so it has been in the database, too, when the backup was made.
+        raise BackupDamaged("; ".join(meaning.wrong[:_SHOWN]) + more, next_step=_SOURCE_STEP)
     return meaning
 
 
