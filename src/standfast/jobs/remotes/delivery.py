@@ -125,7 +125,6 @@ class Delivery:
 
     async def _failed(self, error: StandfastError) -> None:
         waiting = self._waiting()
-        log.warning("a remote failed", remote=self._remote.name, reason=error.message, waiting=len(waiting))
         self.report.error = error.as_wire()
         self.report.waiting = waiting
         self._alerts.take(alarms.failed(self._remote.name, error, len(waiting)))
@@ -207,7 +206,7 @@ class Delivery:
             return
         self.report.sent.append(backup.name)
         self.report.bytes += manifest.content.bytes
-        self._shelf.held[backup.name] = Held(backup.name, manifest, b"", time.time())
+        self._shelf.held[backup.name] = Held(backup.name, manifest, time.time())
         self.report.held = len(self._shelf.held)
         self._progress.note(f"{self._remote.name}: {backup.name} is there, and was read back")
         await self._notes.change(backup.name, self._remote.name, partial(_uploaded, at=time.time()))

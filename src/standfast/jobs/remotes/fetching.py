@@ -19,7 +19,7 @@ from standfast.jobs.progress import Progress, Silent
 from standfast.jobs.remotes.opening import opened_remotes
 from standfast.jobs.remotes.remote import Checked, Remote
 from standfast.jobs.remotes.report import Fetched
-from standfast.jobs.remotes.shelf import Held, content_name, look
+from standfast.jobs.remotes.shelf import Held, content_name, look, read_whole
 from standfast.settings import Settings
 
 LATEST = "latest"
@@ -64,13 +64,14 @@ async def _brought(remote: Remote, held: Held, catalogue: Catalogue, progress: P
             f"a backup {held.name} is here already, in {catalogue.root}",
             next_step=f"Validate it: standfast backup validate {held.name}; to bring it anew, move it away first.",
         )
-    content = held.manifest.content
+    manifest, data = await read_whole(remote, held.name)
+    content = manifest.content
     await on_disk(lambda: room.check_free(catalogue.root, content.bytes))
     building = await on_disk(lambda: room.Building(catalogue.root, held.name))
     try:
         progress.step("fetch", content.bytes, "bytes")
         came = await remote.get(
-            content_name(held.manifest), building.path / content.file, on_bytes=progress.advance
+            content_name(manifest), building.path / content.file, on_bytes=progress.advance
         )
         if came != Checked(content.bytes, content.sha256):
             raise BackupDamaged(
@@ -78,7 +79,7 @@ async def _brought(remote: Remote, held: Held, catalogue: Catalogue, progress: P
                 next_step="Fetch it again, another one, or from another remote; this one was not kept.",
             )
         record = Record(uploads={remote.name: Upload(at=held.at)})
-        await on_disk(lambda: write_private(building.path / MANIFEST, held.data))
+        await on_disk(lambda: write_private(building.path / MANIFEST, data))
         await on_disk(
             lambda: write_private(building.path / RECORD, msgspec.json.format(msgspec.json.encode(record)))
         )

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 
-class Sent(msgspec.Struct, omit_defaults=True):
+class Sent(msgspec.Struct):
     """Of one remote. `error`: why it failed, as on the wire; `problems`: backups of this machine that could not be sent
     though the remote is well. `waiting`: what it still lacks. `next_try_at`: it failed before and is left alone until
     then, in seconds since 1970."""

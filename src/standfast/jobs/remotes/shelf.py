@@ -5,9 +5,10 @@ Invariant: one counts only with a manifest that can be read and a content file o
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from standfast.errors import BackupDamaged, NotFound, StandfastError
 from standfast.jobs.backup.catalogue import NAME, parse_manifest
@@ -17,21 +18,19 @@ from standfast.jobs.remotes.remote import Remote, Stored
 
 PREFIX = "backups/"
 _MANIFEST_LIMIT_BYTES = 64 << 20
+_MOST_READ = 2_000
+# A manifest is written once: a service that looks every few minutes need not have each sent again and again.
+_read: dict[tuple[str, str, int, float], Manifest] = {}
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One backup there. `digest`: the manifest's own sha256. `at`: when it came to count."""
+    """One backup there. `manifest` is without its companies. `at`: when it came to count."""
 
     name: str
     manifest: Manifest
-    data: bytes = field(repr=False)
     at: float
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def dated(self) -> Dated:
@@ -89,14 +88,28 @@ async def look(remote: Remote) -> Shelf:
     return shelf
 
 
-async def _held(remote: Remote, name: str, found: list[Stored]) -> Held:
+async def read_whole(remote: Remote, name: str) -> tuple[Manifest, bytes]:
+    """The manifest of a backup there, with its companies, and as it lies there."""
     data = await remote.read(manifest_name(name), _MANIFEST_LIMIT_BYTES)
     manifest = parse_manifest(data, f"{manifest_name(name)} of the remote {remote.name}")
     if manifest.name != name:
         raise BackupDamaged(f"{manifest_name(name)} of the remote {remote.name} is that of another backup")
-    sizes = {one.name: one.bytes for one in found}
-    if sizes.get(content_name(manifest)) != manifest.content.bytes:
+    return manifest, data
+
+
+async def _held(remote: Remote, name: str, found: list[Stored]) -> Held:
+    files = {one.name: one for one in found}
+    written = files[manifest_name(name)]
+    key = (f"{remote.name} {remote.address.shown}", name, written.bytes, written.at)
+    manifest = _read.get(key)
+    if manifest is None:
+        manifest = msgspec.structs.replace((await read_whole(remote, name))[0], companies={})
+        if len(_read) >= _MOST_READ:
+            _read.clear()
+        _read[key] = manifest
+    content = files.get(content_name(manifest))
+    if content is None or content.bytes != manifest.content.bytes:
         raise BackupDamaged(
             f"the content of {name} in the remote {remote.name} is missing or of another size"
         )
-    return Held(name, manifest, data, max(one.at for one in found))
+    return Held(name, manifest, written.at)
