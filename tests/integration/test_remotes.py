@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from standfast.errors import BackupDamaged, BackupFailed, NotFound, RemoteFailed
+from standfast.jobs.remotes.files import File
 from standfast.jobs.remotes.opening import _remote
 from standfast.jobs.remotes.remote import Remote
 from tests.integration.remote_places import Bucket, SshHost, address_of
@@ -175,6 +176,7 @@ async def test_a_remote_that_hangs_or_is_down_ends_in_time(place: Place, made: P
 _KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from standfast.jobs.remotes.files import File
 from standfast.jobs.remotes.opening import _remote
 from standfast.settings.remotes import remote_addresses
 remote = _remote(remote_addresses(sys.argv[1])[0])
@@ -274,3 +276,21 @@ async def test_connections_are_used_again(place: Place, tmp_path: Path) -> None:
     assert len(await place.remote.list("changes/")) == 20
     if place.host is not None:
         assert place.host.logins == 1
+
+
+async def test_what_is_slow_and_moves_has_all_the_time_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that was set is without any progress, not for the whole file."""
+    large, folder = tmp_path / "large", tmp_path / "mounted"
+    large.write_bytes(bytes(6 << 20))
+    folder.mkdir()
+    write = File.write
+
+    async def slowly(self: File, data: bytes) -> None:
+        await asyncio.sleep(0.1)
+        await write(self, data)
+
+    monkeypatch.setattr(File, "write", slowly)
+    remote = _remote(address_of(f"{folder}?timeout_s=0.4"))
+    assert (await remote.put("a", large)).bytes == 6 << 20
