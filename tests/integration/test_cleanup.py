@@ -9,6 +9,7 @@ import pytest
 
 from standfast.authstate.company import Company
 from standfast.errors import CompanyUnknown, JobRunning, NotFound, UsageError
+from standfast.jobs.cleanup.rules import find_old
 from standfast.jobs.cleanup.run import CleanupOptions, run_cleanup
 from standfast.jobs.cleanup.undo import undo
 from standfast.jobs.context import JobContext
@@ -107,6 +108,9 @@ async def test_pairs_and_memories_go_together(context: JobContext, database: Dat
         ("333", "444", 40),
         ("444_reverse", "333", 2),
         ("555", "666", 40),
+        ("777", "888", 40),
+        ("778", "888", 2),
+        ("888_reverse", "778", 50),
     ):
         await add(database, "lid-mapping", 1, days, key_id=key_id)
         await run(
@@ -117,7 +121,21 @@ async def test_pairs_and_memories_go_together(context: JobContext, database: Dat
     await add(database, "pre-key", 2, 40)
     report = await run_cleanup(context, options=CleanupOptions(policy="legacy"))
     assert report.removed == {"lid-mapping": 3, "pre-key": 2, "sender-key": 1, "sender-key-memory": 1}
-    assert await ids(database) == {("lid-mapping", "333"), ("lid-mapping", "444_reverse")}
+    kept = ("333", "444_reverse", "777", "778", "888_reverse")
+    assert await ids(database) == {("lid-mapping", key_id) for key_id in kept}
+
+
+async def test_all_old_sender_keys_of_a_group_go_with_its_memory(database: Database) -> None:
+    """As one unit: a memory that stays because another key was written must not outlive our own."""
+    await add(database, "sender-key", 1, 40, key_id="1@g.us::me::0")
+    await add(database, "sender-key", 1, 40, key_id="1@g.us::other::0")
+    await add(database, "sender-key-memory", 1, 1, key_id="1@g.us")
+    await add(database, "session", 1, 40)
+    units = await find_old(database, "legacy", 30, "acme")
+    assert sorted([one.key_type for one in unit] for unit in units) == [
+        ["sender-key", "sender-key", "sender-key-memory"],
+        ["session"],
+    ]
 
 
 async def test_what_another_node_holds_stays(context: JobContext, database: Database) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from standfast.errors import CompanyInUse, DatabaseUnavailable
+from standfast.errors import CompanyInUse, DatabaseUnavailable, JobRunning, UsageError
 from standfast.jobs.cleanup import trash
 from standfast.jobs.cleanup.run import CleanupOptions
 from standfast.postgres.options import DatabaseOptions
@@ -17,7 +17,7 @@ from standfast.postgres.pool import Database
 from standfast.service.cleaning import Cleaning
 from standfast.service.job_context import service_context
 from standfast.service.pre_keys import asks_sessions
-from standfast.vault.pruning import confirmed, remove_unwritten
+from standfast.vault.pruning import confirmed, put_back_absent, remove_unwritten
 from tests.integration.aged_keys import run
 from tests.integration.restoring import CREDS
 from tests.integration.services import ACME, Running, running
@@ -153,28 +153,96 @@ async def test_an_outage_in_the_middle_loses_nothing(
     await proxy.listen()
     await service.in_state("online")
     await confirmed(service.service.vault, ACME)
-    assert await stored(database) == set(SESSIONS) - {"0.0"}
+    assert await stored(database) - {"last"} == set(SESSIONS) - {"0.0"}
     ((name,),) = await run(database, "select run from standfast_cleanups")
     done = await cleaning(service).put_back(str(name), None)
     assert done.restored == 1
+    await confirmed(service.service.vault, ACME)
     assert here(service) == await stored(database) == set(SESSIONS)
 
 
-async def test_what_a_killed_run_left_is_settled(service: Running, database: Database) -> None:
-    """Copies whose keys are in the table leave the trash; the others are there to be put back."""
-    columns = "company_id, key_type, key_id, value, taken, trashed_at"
+@pytest.mark.parametrize("died", ["before the removal", "after it"])
+async def test_what_a_killed_run_left_is_settled(
+    service: Running, database: Database, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    """What had gone can be put back. What had not leaves the trash, also where its session deleted it since: it must
+    not come back."""
+    await age(database, "0.0")
+    before = await run(database, "select * from whatsapp_keys order by key_id")
+
+    async def dies(*_: object) -> None:
+        raise DatabaseUnavailable("killed", cause="timeout")
+
+    killed = "remove_unwritten" if died == "before the removal" else "trash.settle"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"standfast.jobs.cleanup.run.{killed}", dies)
+        with pytest.raises(DatabaseUnavailable):
+            await cleaning(service).clean(CleanupOptions())
+    assert await run(database, "select key_id, taken from standfast_trash") == [("0.0", False)]
+    ((name,),) = await run(database, "select run from standfast_cleanups")
+    await service.service.vault.set_keys(ACME, {"session": {"0.0": None}})
+    if died == "before the removal":
+        with pytest.raises(UsageError, match="nothing"):
+            await cleaning(service).put_back(str(name), None)
+        assert here(service) == set(SESSIONS) - {"0.0"}
+        return
+    assert (await cleaning(service).put_back(str(name), None)).restored == 1
+    await confirmed(service.service.vault, ACME)
+    assert await run(database, "select * from whatsapp_keys order by key_id") == before
+
+
+async def test_nothing_is_decided_while_a_silent_node_may_have_the_removal(
+    service: Running, database: Database
+) -> None:
+    """The company of a node that died with it: its copies wait in the trash, whatever the table says."""
     await run(
         database, "insert into standfast_cleanups values ('killed', gen_random_uuid(), 'x', 'safe', 30)"
     )
-    for key_id in ("0.0", "gone"):
-        await run(
-            database,
-            f"insert into standfast_trash (run, {columns})"
-            " values ('killed', 'acme', 'session', $1, '1', false, now() - interval '2 hours')",
-            key_id,
-        )
+    await run(
+        database,
+        "insert into standfast_trash (run, company_id, key_type, key_id, value)"
+        " values ('killed', 'bolt', 'session', '1', '1')",
+    )
+    await run(
+        database,
+        "insert into standfast_writers (company_id, epoch, node) values ('bolt', 1, gen_random_uuid())",
+    )
     await cleaning(service).clean(CleanupOptions())
-    assert await run(database, "select key_id, taken from standfast_trash") == [("gone", True)]
+    assert await run(database, "select key_id, taken from standfast_trash") == [("1", False)]
+    await run(database, "update standfast_writers set node = null where company_id = 'bolt'")
+    await cleaning(service).clean(CleanupOptions())
+    assert await run(database, "select key_id, taken from standfast_trash") == []
+
+
+async def test_the_same_value_written_anew_keeps_its_key(service: Running) -> None:
+    """PostgreSQL lacks that write, though it has the value: the key is in use."""
+    vault = service.service.vault
+    await vault.set_keys(ACME, {"session": {"8.0": SESSIONS["8.0"]}})
+    assert await remove_unwritten(vault, ACME, [{("session", "8.0"): SESSIONS["8.0"]}]) == set()
+    await confirmed(vault, ACME)
+    assert await remove_unwritten(vault, ACME, [{("session", "8.0"): b"no JSON"}]) == set()
+    assert len(await remove_unwritten(vault, ACME, [{("session", "8.0"): SESSIONS["8.0"]}])) == 1
+
+
+async def test_undo_overwrites_no_write_that_is_under_way(service: Running) -> None:
+    """A key that is just being written, and cannot be read yet, is there: what comes back is not put over it."""
+    vault = service.service.vault
+    _, put_back = await asyncio.gather(  # each takes its first step in this order, in one turn
+        vault.set_keys(ACME, {"session": {"new": b'{"n": 2}'}}),
+        put_back_absent(vault, ACME, {("session", "new"): b'{"n": 1}', ("session", "gone"): b"1"}),
+    )
+    assert put_back == {("session", "gone")}
+    assert await vault.get_keys(ACME, "session", ["new", "gone"]) == {"new": b'{"n": 2}', "gone": b"1"}
+
+
+async def test_two_runs_of_one_service_are_refused(service: Running, database: Database) -> None:
+    """The schedule's and a command's: the second one ends with JobRunning, and the first goes on."""
+    await age(database, "0.0")
+    runs = [cleaning(service).clean(CleanupOptions()) for _ in range(2)]
+    first, second = await asyncio.gather(*runs, return_exceptions=True)
+    assert isinstance(second, JobRunning)
+    assert not isinstance(first, BaseException)
+    assert first.count == 1
 
 
 async def test_only_what_is_open_here(service: Running) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 OWN_PREFIX = "standfast-"
 """Types of ours, such as the host's inbox of messages on their way: short-lived, and not for any other client."""
+CLEANUP_TYPE = f"{OWN_PREFIX}cleanup"
+"""What a cleanup has removed last: written by the removal itself, and gone when the run has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ writes it; keys that belong together go together or stay. The removal is a batch
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -21,32 +22,64 @@ from standfast.vault.vault import Vault
 Place = tuple[str, str]
 Unit = Mapping[Place, bytes]
 """Keys that go together, each with the JSON that PostgreSQL has of it."""
+Note = Callable[[set[Place]], dict[str, dict[str, bytes | None]]]
 
 QUIET_TIMEOUT_S = 5.0
 CONFIRM_TIMEOUT_S = 30.0
 _POLL_S = 0.002
+_PENDING_BYTES = 64 * 2**20
 _ANSWERING = frozenset({State.ONLINE, State.RECOVERING})
 
 
-async def remove_unwritten(vault: Vault, company: Company, units: Sequence[Unit]) -> set[Place]:
+async def remove_unwritten(
+    vault: Vault, company: Company, units: Sequence[Unit], note: Note | None = None
+) -> set[Place]:
     """Remove the units of which every key is as it was seen; what was removed. It is durable here when this returns,
-    and on its way to PostgreSQL (`confirmed`). `CompanyInUse` where the company is not open here."""
+    and on its way to PostgreSQL (`confirmed`). `note` makes keys that are written in the same batch. `CompanyInUse`
+    where the company is not open here."""
     holding = _open(vault, company)
-    if holding.touched is not None:
-        raise CompanyInUse(f"keys of {company} are being removed already")
-    holding.touched = set()
-    try:
+    with _watched(holding):
         # What was begun before is durable, and so can be read, once this has passed.
         await _quiet(vault, holding)
-        unwritten = [unit for unit in units if _is_unwritten(vault, holding, unit)]
+        pending = _pending(vault, holding)
+        unwritten = [unit for unit in units if _is_unwritten(vault, holding, unit, pending)]
         removed = {place for unit in unwritten for place in unit}
         if removed:
-            keys: dict[str, dict[str, bytes | None]] = {}
+            keys: dict[str, dict[str, bytes | None]] = note(removed) if note is not None else {}
             for key_type, key_id in removed:
                 keys.setdefault(key_type, {})[key_id] = None
             # Nothing is awaited between the look and this: it stands in the journal before any later write.
             await vault.set_keys(company, keys)
         return removed
+
+
+async def put_back_absent(vault: Vault, company: Company, values: Mapping[Place, bytes]) -> set[Place]:
+    """Write those keys that are absent, in one batch; which they were. A key that is being written counts as there.
+    Durable, and on its way to PostgreSQL, as `remove_unwritten`."""
+    holding = _open(vault, company)
+    with _watched(holding) as touched:
+        await _quiet(vault, holding)
+        absent = {
+            (key_type, key_id)
+            for key_type, key_id in values.keys() - touched
+            if not vault.replica.keys(holding.number, key_type, [key_id])
+        }
+        keys: dict[str, dict[str, bytes | None]] = {}
+        for key_type, key_id in absent:
+            keys.setdefault(key_type, {})[key_id] = values[key_type, key_id]
+        await vault.set_keys(company, keys)
+        return absent
+
+
+@contextlib.contextmanager
+def _watched(holding: Holding) -> Iterator[set[Place]]:
+    """What is written to meanwhile."""
+    if holding.touched is not None:
+        raise CompanyInUse(f"keys of {holding.company} are being removed or put back already")
+    touched: set[Place] = set()
+    holding.touched = touched
+    try:
+        yield touched
     finally:
         holding.touched = None
 
@@ -91,15 +124,34 @@ def _is_durable(vault: Vault, holding: Holding, taken: int) -> bool:
     return record is not None and record.sequence >= min(taken, vault.replica.taken(holding.number))
 
 
-def _is_unwritten(vault: Vault, holding: Holding, unit: Unit) -> bool:
+def _pending(vault: Vault, holding: Holding) -> set[Place] | None:
+    """Keys of which PostgreSQL lacks a write, be it of the same value; None: all."""
+    ahead = vault.replica.ahead(holding.number, holding.applied, _PENDING_BYTES)
+    if ahead is None:
+        return set()
+    record = vault.replica.record(holding.company)
+    if ahead.change.cleared or record is None or ahead.last < record.sequence:
+        return None
+    return {(key_type, key_id) for key_type, ids in ahead.change.keys.items() for key_id in ids}
+
+
+def _is_unwritten(vault: Vault, holding: Holding, unit: Unit, pending: set[Place] | None) -> bool:
     assert holding.touched is not None
-    if any(place in holding.touched for place in unit):
+    if pending is None or any(place in holding.touched or place in pending for place in unit):
         return False
-    for (key_type, key_id), seen in unit.items():
-        here = vault.replica.keys(holding.number, key_type, [key_id]).get(key_id)
-        if here is None or orjson.loads(here) != orjson.loads(seen):
-            return False
-    return True
+    return all(
+        _is_same(vault.replica.keys(holding.number, key_type, [key_id]).get(key_id), seen)
+        for (key_type, key_id), seen in unit.items()
+    )
+
+
+def _is_same(here: bytes | None, seen: bytes) -> bool:
+    if here is None or here == seen:
+        return here is not None
+    try:
+        return bool(orjson.loads(here) == orjson.loads(seen))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _unconfirmed(company: Company) -> DatabaseUnavailable:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from standfast.errors import StandfastError
 from standfast.jobs.cleanup.report import Measures
+from standfast.jobs.cleanup.turn import scan
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.statistics import AGE_BUCKETS, AGE_LIMITS_DAYS
 
@@ -40,7 +41,7 @@ _VACUUM = Statement("cleanup.vacuum", "vacuum (analyze) whatsapp_keys", heavy=Tr
 
 async def measure(database: Database, company: str | None = None) -> Measures:
     """Keys of the company, or of all; sizes are the whole table's. One pass over it."""
-    rows = await database.fetch(_KEYS, [company], transfer_s=60)
+    rows = await scan(database, _KEYS, [company])
     ((table, index, total),) = await database.fetch(_SIZES)
     ages = dict.fromkeys(AGE_BUCKETS, 0)
     for bucket, count, _, _ in rows:

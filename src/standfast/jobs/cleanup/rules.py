@@ -13,6 +13,7 @@ from typing import NamedTuple
 from standfast.authstate.key_types import OWN_PREFIX
 from standfast.authstate.retention import RETENTIONS, age_limit_days
 from standfast.jobs.cleanup.report import Policy
+from standfast.jobs.cleanup.turn import scan
 from standfast.postgres.pool import Database, Statement
 
 _KEPT_IDS = sorted({kept for rule in RETENTIONS.values() for kept in rule.kept_ids})
@@ -69,7 +70,7 @@ async def count_old(
 ) -> dict[str, dict[str, int]]:
     """How many keys are old enough, by company and type. One pass over the table."""
     statement = Statement("cleanup.count", _COUNT.format(old=_OLD[policy]), heavy=True)
-    rows = await database.fetch(statement, [*_params(policy, retention_days), company], transfer_s=60)
+    rows = await scan(database, statement, [*_params(policy, retention_days), company])
     found: dict[str, dict[str, int]] = {}
     for name, key_type, count in rows:
         found.setdefault(name, {})[key_type] = count
@@ -79,7 +80,7 @@ async def count_old(
 async def find_old(database: Database, policy: Policy, retention_days: int, company: str) -> list[Unit]:
     """The company's old keys, those together that go together."""
     statement = Statement("cleanup.find", _FIND.format(old=_OLD[policy]), heavy=True)
-    rows = await database.fetch(statement, [*_params(policy, retention_days), company], transfer_s=60)
+    rows = await scan(database, statement, [*_params(policy, retention_days), company])
     if policy == "safe":
         return [(Old(key_type, key_id, at),) for key_type, key_id, at, _ in rows]
     mappings = [
@@ -103,33 +104,40 @@ async def _ids(database: Database, company: str, key_type: str) -> dict[str, dat
 
 
 def _pairs(mappings: Sequence[tuple[Old, str]], present: Iterable[str]) -> Iterator[Unit]:
-    """`user` -> lid and `lid_reverse` -> user: both, or none. One whose other side is not there goes alone."""
-    old = {one.key_id: one for one, _ in mappings}
+    """`user` -> lid and `lid_reverse` -> user: both, or none. One that no other side answers goes alone."""
+    old = {one.key_id: (one, value) for one, value in mappings}
     there = set(present)
     done: set[str] = set()
     for one, value in mappings:
-        partner = value if one.key_id.endswith(_REVERSE) else value + _REVERSE
+        partner = _partner(one.key_id, value)
         if one.key_id in done or (partner in there and partner not in old):
             continue
-        unit = (one, old[partner]) if partner in old and partner != one.key_id else (one,)
-        done.update(each.key_id for each in unit)
-        yield unit
+        if partner not in old:
+            yield (one,)
+            continue
+        other, back = old[partner]
+        if _partner(partner, back) != one.key_id:
+            continue  # the other side belongs to somebody else by now
+        done |= {one.key_id, partner}
+        yield (one, other)
+
+
+def _partner(key_id: str, value: str) -> str:
+    return value if key_id.endswith(_REVERSE) else value + _REVERSE
 
 
 def _with_memory(others: Sequence[Old], memories: Iterable[str]) -> Iterator[Unit]:
-    """A sender key's id is `group::user::device`; the memory's is the group."""
+    """A sender key's id is `group::user::device`; the memory's is the group. All old ones of a group go at once, and
+    the memory with them: what stays of one batch must not be a memory of a key that went in another."""
     there = set(memories)
-    taken: set[str] = set()
+    groups: dict[str, list[Old]] = {}
     for one in others:
-        if one.key_type != "sender-key":
-            continue
-        group = one.key_id.split("::", 1)[0]
-        if group in there and group not in taken:
-            taken.add(group)
-            yield (one, Old("sender-key-memory", group, None))
-        else:
-            yield (one,)
+        if one.key_type == "sender-key":
+            groups.setdefault(one.key_id.split("::", 1)[0], []).append(one)
+    for group, keys in groups.items():
+        memory = [Old("sender-key-memory", group, None)] if group in there else []
+        yield (*keys, *memory)
     for one in others:
-        is_taken = one.key_type == "sender-key-memory" and one.key_id in taken
+        is_taken = one.key_type == "sender-key-memory" and one.key_id in groups
         if one.key_type != "sender-key" and not is_taken:
             yield (one,)

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 import structlog
 
 from standfast.authstate.company import Company, company_id
-from standfast.errors import CompanyInUse, StandfastError, UsageError
+from standfast.errors import CompanyInUse, CompanyUnknown, StandfastError, UsageError
 from standfast.jobs.cleanup import alarms, ledger, trash
 from standfast.jobs.cleanup.holders import Holders
 from standfast.jobs.cleanup.measuring import measure, vacuum
 from standfast.jobs.cleanup.pre_keys import SpentPreKeys
 from standfast.jobs.cleanup.report import CleanupReport, CompanyCleanup, Measures, Policy
 from standfast.jobs.cleanup.rules import Old, Unit, count_old, find_old
+from standfast.jobs.cleanup.settling import forget_note, note_of, settle_abandoned
+from standfast.jobs.cleanup.turn import turn
 from standfast.jobs.context import JobContext
-from standfast.jobs.sole import sole
 from standfast.vault.pruning import confirmed, remove_unwritten
 from standfast.vault.vault import Vault
 
@@ -80,7 +81,7 @@ async def run_cleanup(
         raise UsageError("the retention must be one day at least", next_step="Add --retention-days 30.")
     if options.dry_run:
         return await _Run(context, vault, options, pre_keys).dry()
-    async with sole(context, "cleanup"):
+    async with turn(context):
         return await _Run(context, vault, options, pre_keys).wet()
 
 
@@ -109,17 +110,20 @@ class _Run:
         return self._report("", plan, before)
 
     async def wet(self) -> CleanupReport:
-        self._progress.step("measuring")
-        before = await measure(self._database, self._options.company)
-        plan = await self._planned(note=True)
-        await trash.settle_abandoned(self._database)
-        run = await ledger.begin(self._context, self._policy, self._days)
         try:
+            self._progress.step("measuring")
+            before = await measure(self._database, self._options.company)
+            plan = await self._planned(note=True)
+            await settle_abandoned(self._database, self._vault)
+            run = await ledger.begin(self._context, self._policy, self._days)
             await self._remove(run, plan)
+            await self._confirm_notes(plan)
             report = self._report(run, plan, before)
             report.purged = await ledger.purge(self._database, self._context.settings.db_cleanup_trash_days)
             await self._after(report)
             await ledger.end(self._database, run, report)
+        except CompanyUnknown:
+            raise
         except StandfastError as error:
             self._context.alerts.take(alarms.failed(error, self._removed.total()))
             raise
@@ -178,29 +182,34 @@ class _Run:
                 left = sum(len(unit) for unit in units) - plan.removed(company)
                 plan.stays(company, left, error.message)
 
+    async def _confirm_notes(self, plan: _Plan) -> None:
+        """What is measured next is without them."""
+        for company in plan.units:
+            if self._vault is not None and plan.removed(company):
+                await confirmed(self._vault, company)
+
     async def _is_ours(self, company: Company) -> bool:
         return (await Holders.read(self._database, self._vault)).is_ours(company)
 
     async def _through_vault(self, run: str, plan: _Plan, company: Company, units: list[Unit]) -> None:
         assert self._vault is not None
-        removed: set[tuple[str, str]] = set()
-        try:
-            for batch in _batches(units):
-                begun = time.monotonic()
-                seen = await trash.copy(self._database, run, company, batch)
-                whole = [unit for unit in batch if all((one[0], one[1]) in seen for one in unit)]
-                gone = await remove_unwritten(
-                    self._vault,
-                    company,
-                    [{(one[0], one[1]): seen[one[0], one[1]] for one in unit} for unit in whole],
-                )
-                removed |= gone
-                self._count(plan, company, (key_type for key_type, _ in gone))
-                await self._breathe(begun, len(batch))
-        finally:
-            if removed:
+        for batch in _batches(units):
+            begun = time.monotonic()
+            seen = await trash.copy(self._database, run, company, batch)
+            whole = [unit for unit in batch if all((one[0], one[1]) in seen for one in unit)]
+            gone = await remove_unwritten(
+                self._vault,
+                company,
+                [{(one[0], one[1]): seen[one[0], one[1]] for one in unit} for unit in whole],
+                note_of(run),
+            )
+            self._count(plan, company, (key_type for key_type, _ in gone))
+            if gone:
                 await confirmed(self._vault, company)
-            await trash.settle(self._database, run, company, removed)
+            await trash.settle(self._database, run, company, gone)
+            await self._breathe(begun, len(batch))
+        if plan.removed(company):
+            await forget_note(self._vault, company)
 
     async def _directly(self, run: str, plan: _Plan, company: Company, units: list[Unit]) -> None:
         for batch in _batches(units):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from standfast.authstate.company import Company
+from standfast.authstate.key_types import CLEANUP_TYPE
 from standfast.errors import CompanyInUse, DatabaseRejected
 from standfast.jobs.cleanup.rules import Unit
 from standfast.postgres.connection import BoundedConnection
@@ -50,23 +51,12 @@ _SETTLE = Statement(
       and not exists (select from gone where gone.key_type = t.key_type and gone.key_id = t.key_id)
     """,
 )
-# An hour after: by then the removal is in the table, or was never begun.
-_SETTLE_ABANDONED = Statement(
-    "cleanup.settle_abandoned",
-    """
-    with there as (
-        delete from standfast_trash t using whatsapp_keys k
-        where not t.taken and t.trashed_at < now() - interval '1 hour'
-          and k.company_id = t.company_id and k.key_type = t.key_type and k.key_id = t.key_id
-    )
-    update standfast_trash t set taken = true
-    where not t.taken and t.trashed_at < now() - interval '1 hour' and not exists (
-        select from whatsapp_keys k
-        where k.company_id = t.company_id and k.key_type = t.key_type and k.key_id = t.key_id
-    )
-    """,
-    heavy=True,
+_UNSETTLED = Statement(
+    "cleanup.unsettled",
+    "select distinct company_id, run from standfast_trash where not taken order by 1, 2",
 )
+_UNMARK = "delete from whatsapp_keys where company_id = $1 and key_type = $2"
+_NODE = "select node::text from standfast_writers where company_id = $1 for update"
 _BEGIN = "select epoch, sequence, holder from standfast_begin($1)"
 _ADMIT = "select standfast_admit($1, $2, $3)"
 _LOCK = f"""
@@ -88,17 +78,17 @@ _VALUE_TYPE = Statement(
 )
 _TRASHED = Statement(
     "cleanup.trashed",
-    "select key_type, key_id, value from standfast_trash where run = $1 and company_id = $2 order by 1, 2",
+    "select key_type, key_id, value from standfast_trash where run = $1 and company_id = $2 and taken order by 1, 2",
     heavy=True,
 )
 _PUT_BACK = """
 with back as (
     insert into whatsapp_keys ({columns})
     select company_id, key_type, key_id, value::{type}, created_at, updated_at, expires_at
-    from standfast_trash where run = $1 and company_id = $2
+    from standfast_trash where run = $1 and company_id = $2 and taken
     on conflict (company_id, key_type, key_id) do nothing returning key_type::text
 ), emptied as (
-    delete from standfast_trash where run = $1 and company_id = $2 returning 1
+    delete from standfast_trash where run = $1 and company_id = $2 and taken returning 1
 )
 select (select count(*) from emptied), coalesce((select jsonb_object_agg(key_type, n)
     from (select key_type, count(*) n from back group by 1) counted), '{{}}')
@@ -140,9 +130,9 @@ async def settle(database: Database, run: str, company: Company, removed: Iterab
     )
 
 
-async def settle_abandoned(database: Database) -> None:
-    """Of runs that ended half-way: copies of keys that are in the table after all leave the trash."""
-    await database.fetch(_SETTLE_ABANDONED, transfer_s=30)
+async def unsettled(database: Database) -> list[tuple[str, str]]:
+    """Companies and runs that ended half-way, with copies of which nobody has said whether their keys have gone."""
+    return [(company, run) for company, run in await database.fetch(_UNSETTLED)]
 
 
 async def move(
@@ -152,10 +142,8 @@ async def move(
     nobody's; what was moved. `CompanyInUse` where somebody holds the company by now."""
     try:
         async with database.transaction("cleanup.remove", TIMEOUT_S) as connection:
-            ((epoch, sequence, holder),) = await _rows(connection, _BEGIN, [company])
-            if holder is not None:
-                raise CompanyInUse(f"the node {holder} holds {company} now")
-            await connection.execute(_ADMIT, [company, epoch, sequence + 1])
+            await _begin(connection, company)
+            await connection.execute(_UNMARK, [company, CLEANUP_TYPE])
             found = {(t, i) for t, i in await _rows(connection, _LOCK, [run, company, *places(units)])}
             whole = [unit for unit in units if all((one.key_type, one.key_id) in found for one in unit)]
             moved = await _rows(connection, _MOVE, [run, company, *places(whole)])
@@ -177,10 +165,7 @@ async def put_back(database: Database, run: str, company: Company) -> tuple[Coun
     back by type, and how many were there already. `CompanyInUse` where somebody holds the company by now."""
     query = _PUT_BACK.format(columns=_COLUMNS, type=await _value_type(database))
     async with database.transaction("cleanup.undo", TIMEOUT_S) as connection:
-        ((epoch, sequence, holder),) = await _rows(connection, _BEGIN, [company])
-        if holder is not None:
-            raise CompanyInUse(f"the node {holder} holds {company} now")
-        await connection.execute(_ADMIT, [company, epoch, sequence + 1])
+        await _begin(connection, company)
         ((emptied, back),) = await _rows(connection, query, [run, company])
     restored: Counter[str] = Counter(back)
     return restored, emptied - restored.total()
@@ -194,6 +179,17 @@ async def put_back_times(
     async with database.transaction("cleanup.undo", TIMEOUT_S) as connection:
         types, ids = [one[0] for one in keys], [one[1] for one in keys]
         await connection.execute(query, [run, company, types, ids, list(keys.values())])
+
+
+async def _begin(connection: BoundedConnection, company: Company) -> None:
+    """A write of nobody's. A node that is silent and has not released the company may have writes that are to come."""
+    found = await _rows(connection, _NODE, [company])
+    if found and found[0][0] is not None:
+        raise CompanyInUse(f"the node {found[0][0]} has {company} by now")
+    ((epoch, sequence, holder),) = await _rows(connection, _BEGIN, [company])
+    if holder is not None:
+        raise CompanyInUse(f"the node {holder} holds {company} now")
+    await connection.execute(_ADMIT, [company, epoch, sequence + 1])
 
 
 async def _value_type(database: Database) -> str:

@@ -7,24 +7,23 @@ overwritten, and keys never come back to a company that was paired anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from standfast.authstate.company import Company, company_id
-from standfast.errors import CompanyInUse, CompanyUnknown, UsageError
+from standfast.errors import CompanyInUse, UsageError
 from standfast.jobs.cleanup import ledger, trash
 from standfast.jobs.cleanup.holders import Holders
 from standfast.jobs.cleanup.report import Undone
+from standfast.jobs.cleanup.settling import settle_abandoned
+from standfast.jobs.cleanup.turn import turn
 from standfast.jobs.context import JobContext
-from standfast.jobs.sole import sole
 from standfast.postgres.pool import Statement
-from standfast.vault.pruning import confirmed
+from standfast.vault.pruning import confirmed, put_back_absent
 from standfast.vault.vault import Vault
 
-BATCH_KEYS = 500
 _COMPANIES = Statement(
     "cleanup.undo_companies",
-    "select company_id, count(*) from standfast_trash where run = $1 and ($2::text is null or company_id = $2)"
-    " group by 1 order by 1",
+    "select company_id, count(*) from standfast_trash"
+    " where run = $1 and taken and ($2::text is null or company_id = $2) group by 1 order by 1",
 )
 
 
@@ -33,8 +32,9 @@ async def undo(
 ) -> Undone:
     """Put back what `run` removed (of one company). `NotFound` where there is no such run, `UsageError` where there is
     nothing left of it to put back, `JobRunning` while a cleanup runs."""
-    async with sole(context, "cleanup"):
+    async with turn(context):
         found = await ledger.find(context.database, run)
+        await settle_abandoned(context.database, vault)
         rows = await context.database.fetch(_COMPANIES, [run, company])
         if not rows:
             since = " (it was undone)" if found.undone_at else ""
@@ -86,32 +86,9 @@ async def _put_back(
 async def _through_vault(
     context: JobContext, run: str, company: Company, vault: Vault
 ) -> tuple[Counter[str], int]:
-    restored: Counter[str] = Counter()
-    newer = 0
     rows = await trash.rows(context.database, run, company)
-    for start in range(0, len(rows), BATCH_KEYS):
-        batch = rows[start : start + BATCH_KEYS]
-        absent = _absent(vault, company, batch)
-        keys: dict[str, dict[str, bytes | None]] = {}
-        for key_type, key_id, value in absent:
-            keys.setdefault(key_type, {})[key_id] = value
-        # Nothing is awaited since the look: whatever is written later comes later.
-        await vault.set_keys(company, keys)
-        restored.update(key_type for key_type, _, _ in absent)
-        newer += len(batch) - len(absent)
-        await confirmed(vault, company)
-        back = {(key_type, key_id) for key_type, key_id, _ in absent}
-        places = [(key_type, key_id) for key_type, key_id, _ in batch]
-        await trash.put_back_times(context.database, run, company, {one: one in back for one in places})
-    return restored, newer
-
-
-def _absent(
-    vault: Vault, company: Company, batch: Sequence[tuple[str, str, bytes]]
-) -> list[tuple[str, str, bytes]]:
-    holding = vault.held.get(company)
-    if holding is None or not holding.is_open or not holding.is_ready:
-        raise CompanyInUse(f"{company} is not open here any more")
-    if vault.replica.record(company) is None:
-        raise CompanyUnknown(f"{company} has no auth state")
-    return [one for one in batch if not vault.replica.keys(holding.number, one[0], [one[1]])]
+    values = {(key_type, key_id): value for key_type, key_id, value in rows}
+    absent = await put_back_absent(vault, company, values)
+    await confirmed(vault, company)
+    await trash.put_back_times(context.database, run, company, {place: place in absent for place in values})
+    return Counter(key_type for key_type, _ in absent), len(values) - len(absent)
