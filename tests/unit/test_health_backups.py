@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from standfast.health.backups import BackupWatch, findings, scanned
 from standfast.health.thresholds import Thresholds
+from standfast.jobs.backup.catalogue import write_private
+from standfast.jobs.backup.manifest import (
+    FORMAT,
+    MANIFEST,
+    RECORD,
+    Content,
+    Manifest,
+    Record,
+    RestoreTest,
+    Validation,
+)
+from standfast.service.backup_scan import catalogued
 
 LIMITS = Thresholds(backup_max_age_s=3600.0)
 
@@ -98,3 +112,81 @@ async def test_a_directory_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> No
     answers.set()
     watch._looked_at, watch._timeout_s = None, 5.0
     assert await _told(watch) == ("ok", [])
+
+
+def _backup(root: Path, name: str, age_s: float, *checks: bool, tested: float | None = None) -> None:
+    at = time.time() - age_s
+    directory = root / name
+    directory.mkdir(parents=True)
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        kinds=["daily"],
+        snapshot_at=at,
+        started_at=at,
+        schema_version=6,
+        duration_s=1.0,
+        standfast_version="1",
+        server_version="18.4",
+        client_version="18.4",
+        database="standfast",
+        node="a",
+        sentinel="0",
+        content=Content(file="content.dump.zst", bytes=77, sha256="0", plain_bytes=99, compression="zstd"),
+        tables={},
+        companies={},
+        digest="",
+        digest_method="",
+    )
+    record = Record(
+        [Validation(at=at, ok=ok, duration_s=0.1) for ok in checks],
+        [] if tested is None else [RestoreTest(at=time.time() - tested, ok=True, rto_s=1, rpo_s=1)],
+    )
+    write_private(directory / MANIFEST, msgspec.json.encode(manifest))
+    write_private(directory / RECORD, msgspec.json.encode(record))
+
+
+async def test_only_good_backups_of_ours_count(tmp_path: Path) -> None:
+    """A newer one that is bad, one that nobody looked into and the change log's segments make no backup young."""
+    _backup(tmp_path, "20261120T030000Z", 9000, True)
+    _backup(tmp_path, "20261121T030000Z", 60, True, False)
+    _backup(tmp_path, "20261122T030000Z", 30)
+    _written(tmp_path / "changes" / "1.seg", 1)
+    watch = BackupWatch(tmp_path, named=True, scan=catalogued)
+    state, told = await _told(watch)
+    assert (state, told) == (
+        "old",
+        [("backup_old", "warning"), ("backups_bad", "info"), ("backup_unproven", "info")],
+    )
+    section = watch.section(LIMITS)
+    assert section is not None
+    assert (section.count, section.unproven, section.bad) == (1, 1, ["20261121T030000Z"])
+
+
+async def test_backups_that_nobody_has_proven_are_none(tmp_path: Path) -> None:
+    """Where not one is good, there is none, and the way to one is told."""
+    _backup(tmp_path, "20261122T030000Z", 30)
+    watch = BackupWatch(tmp_path, named=False, scan=catalogued)
+    assert await _told(watch) == ("none", [("backup_none", "warning")])
+    section = watch.section(LIMITS)
+    assert section is not None
+    assert "standfast backup validate" in str(findings(section, LIMITS)[0].recommendation)
+
+
+async def test_a_restore_test_proves_for_forty_days(tmp_path: Path) -> None:
+    """One that passed is enough; when the newest backup is 40 days younger than it, it is told."""
+    _backup(tmp_path, "20261122T030000Z", 30, True, tested=39 * 86_400)
+    assert await _told(BackupWatch(tmp_path, named=True, scan=catalogued)) == ("ok", [])
+    shutil.rmtree(tmp_path / "20261122T030000Z")
+    _backup(tmp_path, "20261122T030000Z", 30, True, tested=41 * 86_400)
+    watch = BackupWatch(tmp_path, named=True, scan=catalogued)
+    assert await _told(watch) == ("ok", [("backup_unproven", "warning")])
+
+
+async def test_the_change_log_is_no_backup(tmp_path: Path) -> None:
+    """Its segments lie beside the backups and are seconds old: where nothing else is there, there is no backup."""
+    _written(tmp_path / "changes" / "a" / "1.seg", 1)
+    assert await _told(BackupWatch(tmp_path, named=True, scan=catalogued)) == (
+        "none",
+        [("backup_none", "warning")],
+    )

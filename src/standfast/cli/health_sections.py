@@ -262,9 +262,11 @@ def _backups(backups: BackupSection, pen: Pen) -> Iterator[Row]:
         return
     newest = pen.mark(ago(backups.newest_at, pen.now), *_BACKUP_CODES)
     bytes_ = None if backups.newest_bytes is None else size(backups.newest_bytes)
-    yield Row("newest", pen.joined(newest, bytes_, f"{backups.count} kept"), main=True)
+    bad = pen.mark(f"{len(backups.bad)} bad", "backups_bad") if backups.bad else None
+    kept = f"{backups.count} {'good' if backups.catalogued else 'kept'}"
+    yield Row("newest", pen.joined(newest, bytes_, kept, bad), main=True)
     proven = "never" if backups.proven_at is None else f"{ago(backups.proven_at, pen.now)}, by a restore"
-    yield Row("proven", Text(proven))
+    yield Row("proven", pen.mark(proven, "backup_unproven"))
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -12,9 +12,10 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from standfast.health.document import BackupSection, Disk, Finding, FindingLevel
 from standfast.health.machine import disk
@@ -25,15 +26,26 @@ TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 60.0
 DEPTH = 2
 FILES = 20_000
+UNPROVEN_S = 40 * 86_400.0
+_NAMED = 3
+_OTHERS = frozenset({"changes"})  # of ours, beside the backups, and written all the time
 _UNFINISHED = (".new", ".part", ".partial", ".tmp")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """Newest of those that count: with a catalogue (`catalogued`) the good ones, otherwise any file. `bad`: names of
+    those that were found bad; `unproven`: nobody has looked into them yet."""
+
     count: int
     newest_at: float | None
     newest_bytes: int | None
     disk: Disk | None
+    catalogued: bool = False
+    bad: tuple[str, ...] = ()
+    unproven: int = 0
+    validated_at: float | None = None
+    proven_at: float | None = None
 
 
 class BackupWatch:
@@ -48,7 +60,7 @@ class BackupWatch:
         beside: Path | None = None,
         timeout_s: float = TIMEOUT_S,
         wall: Callable[[], float] = time.time,
-        scan: Callable[[Path, Path | None], _Found] | None = None,
+        scan: Callable[[Path, Path | None], Found] | None = None,
     ) -> None:
         self._root = root
         self._named = named
@@ -56,9 +68,9 @@ class BackupWatch:
         self._timeout_s = timeout_s
         self._wall = wall
         self._scan = scan or scanned
-        self._looking: asyncio.Future[_Found | Exception] | None = None
+        self._looking: asyncio.Future[Found | Exception] | None = None
         self._looked_at: float | None = None
-        self._found: _Found | None = None
+        self._found: Found | None = None
         self._error: str | None = None
 
     async def look(self) -> None:
@@ -75,7 +87,7 @@ class BackupWatch:
             return
         outcome = self._looking.result()
         if isinstance(outcome, FileNotFoundError) and not self._named:
-            outcome = _Found(0, None, None, None)
+            outcome = Found(0, None, None, None)
         if isinstance(outcome, Exception):
             self._error = _words(outcome, self._root)
         else:
@@ -94,7 +106,7 @@ class BackupWatch:
         if self._error is not None or found is None:
             return BackupSection(state="unreadable", root=root, named=self._named, error=self._error)
         if found.newest_at is None:
-            return BackupSection(state="none", root=root, named=self._named)
+            return BackupSection(state="none", root=root, named=self._named, **_told(found))
         age_s = max(0.0, self._wall() - found.newest_at)
         return BackupSection(
             state="old" if age_s > thresholds.backup_max_age_s else "ok",
@@ -103,22 +115,38 @@ class BackupWatch:
             newest_at=round(found.newest_at, 3),
             newest_age_s=round(age_s, 1),
             newest_bytes=found.newest_bytes,
-            count=found.count,
+            **_told(found),
         )
 
 
 CHANGE_LOG = "changes"  # lies beside the backups, and is none
 
 
-def scanned(root: Path, beside: Path | None = None) -> _Found:
+def _told(found: Found) -> dict[str, Any]:
+    return {
+        "count": found.count,
+        "catalogued": found.catalogued,
+        "bad": list(found.bad),
+        "unproven": found.unproven,
+        "validated_at": found.validated_at,
+        "proven_at": found.proven_at,
+    }
+
+
+def scanned(root: Path, beside: Path | None = None) -> Found:
     """Raises `OSError`."""
     count, newest_at, newest_bytes = 0, None, None
     for modified_at, size_bytes in _files(root):
         count += 1
         if newest_at is None or modified_at > newest_at:
             newest_at, newest_bytes = modified_at, size_bytes
+    return Found(count, newest_at, newest_bytes, disk_apart(root, beside))
+
+
+def disk_apart(root: Path, beside: Path | None) -> Disk | None:
+    """The disk on which `root` lies, unless `beside` lies there too. Raises `OSError`."""
     is_elsewhere = beside is None or root.stat().st_dev != beside.stat().st_dev
-    return _Found(count, newest_at, newest_bytes, disk("backups", root) if is_elsewhere else None)
+    return disk("backups", root) if is_elsewhere else None
 
 
 def _files(root: Path) -> Iterator[tuple[float, int]]:
@@ -131,7 +159,7 @@ def _files(root: Path) -> Iterator[tuple[float, int]]:
                 left -= 1
                 if left < 0:
                     return
-                if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
+                if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED) or entry.name in _OTHERS:
                     continue
                 if depth == 0 and entry.name == CHANGE_LOG:
                     continue
@@ -142,13 +170,13 @@ def _files(root: Path) -> Iterator[tuple[float, int]]:
                     yield found.st_mtime, found.st_size
 
 
-def _in_thread(work: Callable[[], _Found]) -> asyncio.Future[_Found | Exception]:
+def _in_thread(work: Callable[[], Found]) -> asyncio.Future[Found | Exception]:
     """A thread that may hang for ever: it must keep neither other threads' work nor the end of the process waiting."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Found | Exception] = loop.create_future()
+    future: asyncio.Future[Found | Exception] = loop.create_future()
 
     def run() -> None:
-        outcome: _Found | Exception
+        outcome: Found | Exception
         try:
             outcome = work()
         except Exception as error:  # noqa: BLE001 - it is told to who waits
@@ -166,23 +194,51 @@ def _words(error: Exception, root: Path) -> str:
 
 
 def findings(section: BackupSection, thresholds: Thresholds) -> list[Finding]:
+    return [*_of_age(section, thresholds), *_of_proof(section)]
+
+
+def _of_age(section: BackupSection, thresholds: Thresholds) -> Iterator[Finding]:
     if section.state == "unreadable":
         message = f"backups cannot be looked at: {section.error}"
-        return [_found("backup_unreadable", "warning", message, f"Look at it: ls -ld {section.root}")]
-    if section.state == "none":
-        level: FindingLevel = "warning" if section.named else "info"
-        step = "Set BACKUP_ROOT to where your backups lie, and see that some are made."
-        if section.named:
-            step = "See why none is made; BACKUP_ROOT says that they lie there."
-        return [_found("backup_none", level, f"no backup was found in {section.root}", step)]
-    if section.state == "old":
+        yield _found("backup_unreadable", "warning", message, f"Look at it: ls -ld {section.root}")
+    elif section.state == "none":
+        level: FindingLevel = "warning" if section.named or section.catalogued else "info"
+        kind = "good backup" if section.catalogued else "backup"
+        step = "Make one: standfast backup run. The schedule does it each day: standfast schedule"
+        if section.unproven:
+            step = "Look into those that are there: standfast backup validate --all"
+        yield _found("backup_none", level, f"no {kind} was found in {section.root}", step)
+    elif section.state == "old":
         age, limit = span(section.newest_age_s or 0), span(thresholds.backup_max_age_s)
+        kind = "good backup" if section.catalogued else "backup"
         message = (
-            f"the newest backup is {age} old ({size(section.newest_bytes or 0)}); expected: {limit} at most"
+            f"the newest {kind} is {age} old ({size(section.newest_bytes or 0)}); expected: {limit} at most"
         )
-        step = f"Make one now, and see why it has stopped: ls -lt {section.root}"
-        return [_found("backup_old", "warning", message, step)]
-    return []
+        step = (
+            "Make one now: standfast backup run. See why none was made: standfast schedule, standfast alerts"
+        )
+        yield _found("backup_old", "warning", message, step)
+
+
+def _of_proof(section: BackupSection) -> Iterator[Finding]:
+    if section.bad:
+        message = f"{counted(section.bad)} cannot be restored from: {', '.join(section.bad[:_NAMED])}"
+        step = f"See why: standfast backup show {section.bad[0]}; make another: standfast backup run"
+        yield _found("backups_bad", "info", message, step)
+    if not section.catalogued or section.newest_at is None:
+        return
+    step = "Restore one for a test: standfast backup restore-test"
+    if section.proven_at is None:
+        yield _found("backup_unproven", "info", "no backup was ever restored for a test", step)
+    elif section.newest_at - section.proven_at > UNPROVEN_S:
+        age = span(section.newest_at - section.proven_at)
+        message = f"the last restore test that passed was made {age} before the newest backup"
+        yield _found("backup_unproven", "warning", message, step)
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many backups, in words."""
+    return "one backup" if len(names) == 1 else f"{len(names)} backups"
 
 
 def _found(code: str, level: FindingLevel, message: str, step: str) -> Finding:

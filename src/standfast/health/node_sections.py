@@ -91,8 +91,10 @@ class SessionsSection(msgspec.Struct, kw_only=True):
 
 
 class BackupSection(msgspec.Struct, kw_only=True):
-    """`state`: none, ok, old or unreadable. Sizes and ages are those of the newest file in `root`; `named`: BACKUP_ROOT
-    says so."""
+    """`state`: none, ok, old or unreadable. Size and age are those of the newest good backup (`catalogued`), or, where
+    none of ours are there, of the newest file in `root`; `named`: BACKUP_ROOT says so. `bad` names those that are bad,
+    `unproven` counts those that nobody has looked into. `validated_at`: when the newest good one was looked into;
+    `proven_at`: when a restore test last passed."""
 
     state: str
     root: str
@@ -103,6 +105,10 @@ class BackupSection(msgspec.Struct, kw_only=True):
     proven_at: float | None = None
     named: bool = False
     error: str | None = None
+    catalogued: bool = False
+    bad: list[str] = []
+    unproven: int = 0
+    validated_at: float | None = None
 
 
 class Disk(msgspec.Struct, kw_only=True):

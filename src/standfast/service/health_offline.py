@@ -33,6 +33,7 @@ from standfast.health.queries import QueryMetrics
 from standfast.health.thresholds import thresholds_of
 from standfast.health.verdict import by_weight, verdict_of
 from standfast.postgres.pool import Database
+from standfast.service.backup_scan import catalogued
 from standfast.service.database import SERVICE_PURPOSE, reachable_options
 from standfast.service.health_glance import vault_findings, vault_section
 from standfast.service.vault import vault_directory, vault_key
@@ -193,7 +194,7 @@ class Outside:
         settings = self._settings
         root, named = settings.backup_root or settings.state_dir / "backups", settings.backup_root is not None
         limit_s = _ANSWER_SHARE * self._limit_s
-        watch = BackupWatch(root, named=named, timeout_s=limit_s, beside=settings.state_dir)
+        watch = BackupWatch(root, named=named, timeout_s=limit_s, beside=settings.state_dir, scan=catalogued)
         await watch.look()
         section = watch.section(self._thresholds)
         if section is not None:

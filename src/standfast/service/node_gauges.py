@@ -21,6 +21,7 @@ from standfast.health.machine import MachineWatch
 from standfast.health.sessions import SessionTrend, sessions_section
 from standfast.health.thresholds import Thresholds
 from standfast.messaging.messenger import Messenger
+from standfast.service.backup_scan import catalogued
 from standfast.service.board import Board
 from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
@@ -60,7 +61,9 @@ class NodeGauges:
             places["database"] = state.postgres_dir
         self._machine = MachineWatch(places, self._lag, clock)
         root = settings.backup_root or state.path / "backups"
-        self._backups = BackupWatch(root, named=settings.backup_root is not None, beside=state.path)
+        self._backups = BackupWatch(
+            root, named=settings.backup_root is not None, beside=state.path, scan=catalogued
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
