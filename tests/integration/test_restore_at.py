@@ -96,9 +96,14 @@ async def test_one_company_goes_back_to_a_second(
 
 
 async def test_a_lost_server_is_had_back_from_segments_alone(
-    settings: Settings, database_options: DatabaseOptions, database: Database, store: PostgresAuthStore
+    settings: Settings,
+    database_options: DatabaseOptions,
+    database: Database,
+    store: PostgresAuthStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Into an empty database, with no backup and no replica: all companies, and the database's identity."""
+    monkeypatch.setattr("standfast.jobs.restore.restore.NODES_PATIENCE_S", 0.3)  # the lost node comes no more
     await history(settings, database_options)
     before = said(database_options, "select id::text from standfast_identity")
     lose(database_options)
