@@ -77,8 +77,8 @@ def _print_list(found: list[Backup]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("name", "age", "size", "rows", "state"):
         table.add_column(name, justify="right" if name in ("age", "size", "rows") else "left", no_wrap=True)
-    for name in ("kinds", "copies", "restore test"):
-        table.add_column(name)
+    for name in ("kept", "copies", "restored"):
+        table.add_column(name, no_wrap=True)
     for backup in found:
         manifest = backup.manifest
         if manifest is None:
@@ -87,10 +87,10 @@ def _print_list(found: list[Backup]) -> None:
         table.add_row(
             backup.name,
             duration(max(0.0, _age_s(backup))),
-            size(manifest.content.bytes) + (" (age)" if manifest.content.encrypted else ""),
+            size(manifest.content.bytes),
             f"{rows_of(backup):,}",
             backup.state,
-            ", ".join(manifest.kinds),
+            manifest.kinds[-1],  # the longer one
             _copies(backup),
             _tested(backup),
             style=_LOOKS[backup.state] if backup.state != "good" else None,
