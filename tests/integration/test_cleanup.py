@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +16,22 @@ from standfast.jobs.cleanup.undo import undo
 from standfast.jobs.context import JobContext
 from standfast.jobs.sole import sole
 from standfast.postgres.leases import Leases
+from standfast.postgres.migrations import migrate
+from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.settings import Settings
 from tests.integration.aged_keys import ONE, add, run
-from tests.integration.vaults import Alerts
+from tests.integration.vaults import Alerts, node
+from tests.support import made_up_creds
 
 ROWS = "select * from whatsapp_keys order by company_id, key_type, key_id"
+LEGACY = """
+create table whatsapp_auth (company_id varchar(50) primary key, creds text not null);
+create table whatsapp_keys (
+    id serial primary key, company_id varchar(50) not null, key_type varchar(50) not null, key_id varchar(200) not null,
+    value text not null, created_at timestamp, updated_at timestamp, unique (company_id, key_type, key_id)
+)
+"""
 
 
 @pytest.fixture
@@ -171,3 +182,30 @@ async def test_one_company_and_one_run_at_a_time(context: JobContext, database: 
         await run_cleanup(context, options=CleanupOptions(company="nobody"))
     with pytest.raises(UsageError):
         await run_cleanup(context, options=CleanupOptions(retention_days=0))
+
+
+async def test_adopted_tables_of_texts_are_had_back_to_the_letter(
+    tmp_path: Path, bare_database: Database, bare_database_options: DatabaseOptions
+) -> None:
+    """Text values, varchar ids, a serial id, times without a zone or none at all; through a vault and without."""
+    for statement in LEGACY.split(";"):
+        await run(bare_database, statement)
+    await run(bare_database, "insert into whatsapp_auth values ('acme', $1)", made_up_creds().decode())
+    await run(
+        bare_database,
+        "insert into whatsapp_keys (company_id, key_type, key_id, value, updated_at) values"
+        " ('acme', 'session', 'old', '{ \"b\":1,  \"a\":2 }', '2020-01-02 03:04:05.678901'),"
+        " ('acme', 'session', 'timeless', '{}', null)",
+    )
+    await migrate(bare_database)
+    columns = "key_type, key_id, value, created_at, updated_at, expires_at"
+    before = await run(bare_database, f"select {columns} from whatsapp_keys order by 1, 2")
+    for is_held in (False, True):
+        async with node(tmp_path, bare_database_options) as one:
+            if is_held:
+                await one.vault.open(Company("acme"))
+            given = JobContext(Settings(), one.database, one.alerts, one.vault.replica.node, "one")
+            report = await run_cleanup(given, one.vault)
+            assert await ids(bare_database) == {("session", "timeless")}
+            assert (await undo(given, report.run, one.vault)).restored == 1
+        assert await run(bare_database, f"select {columns} from whatsapp_keys order by 1, 2") == before
