@@ -136,11 +136,14 @@ def _of(document: dict[str, Any], job: str) -> dict[str, Any]:
 def _print(document: dict[str, Any]) -> None:
     out, now = console(), time.time()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("job", "when", "next", "last", "took", "where", "outcome", "report"):
-        table.add_column(name, no_wrap=name != "report")
+    for name in ("job", "when", "next", "last", "took", "where", "outcome"):
+        table.add_column(name, no_wrap=True)
     for job in document["jobs"]:
-        table.add_row(*_row(job, now))
-    out.print(table)
+        table.add_row(*_row(job, now)[:-1])
+    out.print(table, soft_wrap=True)
+    for job in document["jobs"]:
+        if told := _row(job, now)[-1]:
+            out.print(f"{job['job']}: {told}", style="dim")
     out.print(f"Times of cron are in {document['time_zone']}; the others are yours.", style="dim")
     if document["schedule"] == "off":
         out.print("STANDFAST_SCHEDULE is off: no service runs these by itself.", style="yellow")
@@ -163,4 +166,4 @@ def _row(job: dict[str, Any], now: float) -> list[str]:
 
 
 def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return time.strftime("%m-%d %H:%M", time.localtime(at))
