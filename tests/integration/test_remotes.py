@@ -294,3 +294,25 @@ async def test_what_is_slow_and_moves_has_all_the_time_it_needs(
     monkeypatch.setattr(File, "write", slowly)
     remote = _remote(address_of(f"{folder}?timeout_s=0.4"))
     assert (await remote.put("a", large)).bytes == 6 << 20
+
+
+@pytest.mark.parametrize("place", ["s3", "sftp"], indirect=True)
+async def test_a_network_that_dies_in_the_middle_of_a_file_ends_in_time(place: Place, tmp_path: Path) -> None:
+    """Nothing waits for a connection that will not answer, not even to close it; no file is left by that name."""
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(12 << 20))
+    async with Proxy.before("127.0.0.1", place.port) as proxy:
+        remote, sent = place.through(proxy.port, "&timeout_s=0.5"), 0
+
+        def dies(count: int) -> None:
+            nonlocal sent
+            sent += count
+            if sent > 4 << 20:
+                proxy.flowing.clear()
+
+        begun = time.monotonic()
+        with pytest.raises(RemoteFailed):
+            await remote.put("a", large, on_bytes=dies)
+        assert time.monotonic() - begun < 5
+        await remote.close()
+    assert await place.remote.list() == []

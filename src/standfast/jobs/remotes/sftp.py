@@ -58,8 +58,7 @@ class SftpRemote(Remote):
             path = self._path(name)
             beside = path + UNFINISHED
             await self._make_parent(sftp, path)
-            file = await sftp.open(beside, "wb", attrs=_FILE)
-            async with file:
+            async with self._opened(sftp, beside, "wb") as file:
                 async for chunk in chunks:
                     await file.write(chunk)
                     beat()
@@ -68,7 +67,7 @@ class SftpRemote(Remote):
             await _renamed(sftp, beside, path)
 
     async def _load(self, name: str) -> AsyncGenerator[bytes]:
-        async with self._sftp() as sftp, await sftp.open(self._path(name), "rb") as file:
+        async with self._sftp() as sftp, self._opened(sftp, self._path(name), "rb") as file:
             while chunk := await file.read(CHUNK_BYTES):
                 yield cast(bytes, chunk)
 
@@ -130,6 +129,21 @@ class SftpRemote(Remote):
         except asyncio.CancelledError:
             await self._abandon()  # or what must be closed on the way out would wait for a host that is mute
             raise
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, sftp: asyncssh.SFTPClient, path: str, mode: str
+    ) -> AsyncIterator[asyncssh.SFTPClientFile]:
+        file = await sftp.open(path, mode, attrs=_FILE)
+        try:
+            yield file
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                await self._abandon()  # closing would wait for a host that is mute
+            with contextlib.suppress(asyncssh.Error, OSError):
+                await file.close()
+            raise
+        await file.close()
 
     def _told(self, error: Exception, name: str) -> StandfastError | None:
         address = self.address
