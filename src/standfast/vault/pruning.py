@@ -28,6 +28,7 @@ QUIET_TIMEOUT_S = 5.0
 CONFIRM_TIMEOUT_S = 30.0
 _POLL_S = 0.002
 _PENDING_BYTES = 64 * 2**20
+_SLICE = 20
 _ANSWERING = frozenset({State.ONLINE, State.RECOVERING})
 
 
@@ -38,12 +39,11 @@ async def remove_unwritten(
     and on its way to PostgreSQL (`confirmed`). `note` makes keys that are written in the same batch. `CompanyInUse`
     where the company is not open here."""
     holding = _open(vault, company)
-    with _watched(holding):
+    with _watched(holding) as touched:
         # What was begun before is durable, and so can be read, once this has passed.
         await _quiet(vault, holding)
-        pending = _pending(vault, holding)
-        unwritten = [unit for unit in units if _is_unwritten(vault, holding, unit, pending)]
-        removed = {place for unit in unwritten for place in unit}
+        same = await _same(vault, holding, units, _pending(vault, holding))
+        removed = {place for unit in same if not touched & unit.keys() for place in unit}
         if removed:
             keys: dict[str, dict[str, bytes | None]] = note(removed) if note is not None else {}
             for key_type, key_id in removed:
@@ -135,12 +135,30 @@ def _pending(vault: Vault, holding: Holding) -> set[Place] | None:
     return {(key_type, key_id) for key_type, ids in ahead.change.keys.items() for key_id in ids}
 
 
-def _is_unwritten(vault: Vault, holding: Holding, unit: Unit, pending: set[Place] | None) -> bool:
-    assert holding.touched is not None
-    if pending is None or any(place in holding.touched or place in pending for place in unit):
-        return False
+async def _same(
+    vault: Vault, holding: Holding, units: Sequence[Unit], pending: set[Place] | None
+) -> list[Unit]:
+    """The units of which the replica has every key as it was seen. Gives way to others every few units: what they write
+    meanwhile is in `holding.touched`."""
+    if pending is None:
+        return []
+    number, epoch = holding.number, holding.epoch
+    same: list[Unit] = []
+    for start in range(0, len(units), _SLICE):
+        slice_ = units[start : start + _SLICE]
+        same += [unit for unit in slice_ if not pending & unit.keys() and _is_as_seen(vault, number, unit)]
+        await asyncio.sleep(0)
+        _open(vault, holding.company)
+        if (holding.number, holding.epoch) != (number, epoch):
+            raise CompanyInUse(
+                f"{holding.company} was taken anew meanwhile", next_step="Run the cleanup again."
+            )
+    return same
+
+
+def _is_as_seen(vault: Vault, number: int, unit: Unit) -> bool:
     return all(
-        _is_same(vault.replica.keys(holding.number, key_type, [key_id]).get(key_id), seen)
+        _is_same(vault.replica.keys(number, key_type, [key_id]).get(key_id), seen)
         for (key_type, key_id), seen in unit.items()
     )
 
