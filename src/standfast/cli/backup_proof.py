@@ -82,11 +82,11 @@ def _end(error: StandfastError | None, *, json: bool) -> None:
 
 async def _validated(settings: Settings, name: str, *, every: bool, json: bool) -> list[Validated]:
     with progress_shown(json=json) as progress:
-        context = offline_context(settings, progress)
-        if every:
-            return await validate_all(context)
-        backup = await asyncio.to_thread(Catalogue(settings.backup_directory).find, name)
-        return [Validated(backup, await validate(context, backup))]
+        async with offline_context(settings, progress) as context:
+            if every:
+                return await validate_all(context)
+            backup = await asyncio.to_thread(Catalogue(settings.backup_directory).find, name)
+            return [Validated(backup, await validate(context, backup))]
 
 
 async def _tested(
@@ -95,7 +95,8 @@ async def _tested(
     login = SimulatedLogin(settings) if with_login else None
     with progress_shown(json=json) as progress:
         backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, name)
-        return backup, await restore_test(offline_context(settings, progress), backup, login)
+        async with offline_context(settings, progress) as context:
+            return backup, await restore_test(context, backup, login)
 
 
 def _told(one: Validated) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, duration, print_json, size
 from standfast.cli.progress import progress_shown
 from standfast.errors import RemoteFailed, UsageError
+from standfast.jobs.progress import Progress
 from standfast.jobs.remotes.fetching import fetch_backup
 from standfast.jobs.remotes.overview import remote_states
 from standfast.jobs.remotes.report import RemotesReport, RemoteState, Sent
@@ -39,14 +40,18 @@ def push(*, remote: RemoteOption = None, json: JsonOption = False) -> None:
     """Send good backups to the remotes that lack them, now, and remove there what is kept no longer."""
     settings = _with_remotes()
     with progress_shown(json=json) as progress:
-        context = offline_context(settings, progress)
-        report = run_async(send_backups(context, only=remote, at_once=True))
+        report = run_async(_sent(settings, remote, progress))
     if json:
         print_json(msgspec.to_builtins(report) | {"ok": report.ok})
     else:
         _print_report(report)
     if not report.ok:
         raise typer.Exit(RemoteFailed.exit_code)
+
+
+async def _sent(settings: Settings, remote: str | None, progress: Progress) -> RemotesReport:
+    async with offline_context(settings, progress) as context:
+        return await send_backups(context, only=remote, at_once=True)
 
 
 def fetch(

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from standfast.alert import Alert
+from standfast.alert import Alert, Level
 from standfast.alerts.channel import Channel, Note
 from standfast.alerts.channels import channels_of, unusable_channels
 from standfast.alerts.courier import ChannelState, CourierOptions, Couriers, Outcome
@@ -37,6 +37,7 @@ KIND = "alert"
 HISTORY_MAX = 1_000
 CHECK_DELAY_S = 10.0  # their libraries take a moment to load: not while sessions open
 _TAGS = {"component": "alerts"}
+AlertName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,59}$")]
 
 
 class ListAlerts(msgspec.Struct):
@@ -59,6 +60,26 @@ class Dismiss(msgspec.Struct):
 
     name: str
     company: str | None = None
+
+
+class GivenAlert(msgspec.Struct, forbid_unknown_fields=True):
+    """An `Alert`, field by field."""
+
+    name: AlertName
+    level: Level
+    message: Annotated[str, Meta(min_length=1, max_length=4_000)]
+    tags: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+    since: float | None = None
+    lasts: bool = False
+    ends: list[AlertName] = []
+    quiet: bool = False
+
+
+class RaiseAlerts(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of `alerts.raise`."""
+
+    alerts: Annotated[list[GivenAlert], Meta(max_length=100)]
 
 
 class Alerting:
@@ -117,7 +138,12 @@ class Alerting:
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
-        return {"alerts.list": self._list, "alerts.test": self._test, "alerts.dismiss": self._dismiss}
+        return {
+            "alerts.list": self._list,
+            "alerts.test": self._test,
+            "alerts.dismiss": self._dismiss,
+            "alerts.raise": self._raise,
+        }
 
     async def listed(
         self, since_s: float, open_only: bool = False, companies: Sequence[str] = (), limit: int = HISTORY_MAX
@@ -172,6 +198,12 @@ class Alerting:
         log.info("alerts were dismissed", alert=asked.name, company=asked.company, count=len(dismissed))
         now = self._clock.wall()
         return [incident_wire(one, now) for one in dismissed]
+
+    async def _raise(self, connection: Connection, params: msgspec.Raw) -> None:
+        """What a command's job found, as if this service had run it."""
+        for given in checked(RaiseAlerts, params).alerts:
+            fields = msgspec.structs.asdict(given) | {"ends": tuple(given.ends)}
+            self.take(Alert(**fields))
 
     async def _test(self, connection: Connection, params: msgspec.Raw) -> list[dict[str, Any]]:
         return await self.tested(checked(TestAlerts, params).channel)
