@@ -6,6 +6,7 @@ Thin: `jobs.cleanup` does it, in the running service where there is one, for onl
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -162,8 +163,8 @@ def _print_report(report: CleanupReport, *, verbose: bool) -> None:
     verb = "would go" if report.dry_run else "removed"
     style = "yellow" if report.dry_run else "green"
     out.print(f"{report.count:,} keys {verb} in {report.duration_s * 1000:,.0f} ms", style=style)
-    if report.policy == "legacy":
-        out.print("Policy 'legacy': contacts, groups and pairs may need what went.", style="yellow")
+    for warning in _warnings(report):
+        out.print(warning, style="yellow")
     for key_type, count in report.removed.items():
         out.print(f"  {key_type}: {count:,}")
     _print_measures(report)
@@ -185,6 +186,13 @@ def _print_report(report: CleanupReport, *, verbose: bool) -> None:
         out.print("Nothing was changed.")
     elif report.run and report.count:
         out.print(f"Put them back with: standfast cleanup undo {report.run}", style="dim")
+
+
+def _warnings(report: CleanupReport) -> Iterator[str]:
+    if report.policy == "legacy":
+        yield "Policy 'legacy': contacts, groups and pairs may need what went."
+        if report.count and not report.dry_run:
+            yield "Restart sessions that run, they know it still: standfast restart COMPANY"
 
 
 def _print_measures(report: CleanupReport) -> None:
