@@ -7,6 +7,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,7 +24,7 @@ from standfast.postgres.pool import Database
 from standfast.settings import Settings
 from standfast.settings.cron import Cron
 from tests.integration.services import running, short_directory
-from tests.support import until
+from tests.support import Proxy, until
 
 QUICK = Pace(delay_s=0.0, tick_s=0.05, spread_s=0.0, late_s=60.0, stop_s=5.0)
 HOURLY = Cron("0 * * * *", ZoneInfo("UTC"))
@@ -33,7 +34,9 @@ HOUR = 3600.0
 class _Node:
     """A scheduler of one job, whose clock is `ahead` of the machine's."""
 
-    def __init__(self, database: Database, state: Path, *, node: str | None = None) -> None:
+    def __init__(
+        self, database: Database, state: Path, *, node: str | None = None, pace: Pace = QUICK
+    ) -> None:
         self.ran: list[str] = []
         self.alerts: list[Alert] = []
         self.ahead = 0.0
@@ -44,7 +47,7 @@ class _Node:
         self._database = database
         self.records = Records(database, node or str(uuid.uuid4()), "one")
         self.job = Job("tidy", self._work, HOURLY, "0 * * * *")
-        self.scheduler = Scheduler([self.job], self.records, self, self._context, QUICK, self._wall)
+        self.scheduler = Scheduler([self.job], self.records, self, self._context, pace, self._wall)
 
     def take(self, alert: Alert) -> None:
         self.alerts.append(alert)
@@ -120,6 +123,24 @@ async def test_what_was_missed_is_caught_up_on_once_by_one_of_a_fleet(
     last = await one.last()
     assert last is not None
     assert (last.outcome, last.message) == ("done", "tidied")
+
+
+async def test_what_could_not_begin_is_told(
+    proxied: DatabaseOptions, proxy: Proxy, database: Database, tmp_path: Path
+) -> None:
+    """PostgreSQL is away when a job is due: told once it was awaited for a while, by a process that was there for so
+    long, and over when the job has run."""
+    async with Database(replace(proxied, connect_timeout_s=0.5, checkout_timeout_s=0.5)) as away:
+        node = _Node(away, tmp_path, pace=replace(QUICK, late_s=1.0))
+        await _known_since(_Node(database, tmp_path), 2)
+        await proxy.close()
+        begun = time.monotonic()
+        async with node.going():
+            await until(lambda: any(one.name == "job_missed" for one in node.alerts))
+            assert time.monotonic() - begun >= 1.0
+            await proxy.listen()
+            await until(lambda: bool(node.ran))
+            await until(lambda: any("job_missed" in one.ends for one in node.alerts))
 
 
 async def test_a_clock_of_the_future_does_not_keep_jobs_from_running(

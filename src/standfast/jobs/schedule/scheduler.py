@@ -102,6 +102,7 @@ class Scheduler:
         self._wall = wall
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._begun = time.monotonic()
         self._settled: dict[str, float] = {}
         self._unwritten: list[tuple[str, float, Outcome, dict[str, Any]]] = []
         self._has_closed = False
@@ -151,6 +152,7 @@ class Scheduler:
 
     async def _run(self, *, due: bool) -> None:
         clock = self._clock() if due else None
+        self._begun = time.monotonic()
         try:
             await self._pause(self._pace.delay_s if due else None)
             while not self._stopping.is_set():
@@ -194,11 +196,22 @@ class Scheduler:
                 self.asked.remove(job)
         if not due:
             return
-        await self._tidy()
+        try:
+            await self._tidy()
+        except StandfastError as error:
+            for job in self.jobs:
+                if (due_at := self._due(job)) is not None:
+                    self._note_late(job, due_at, error)
+            raise
         for job in self.jobs:
             if self._stopping.is_set():
                 return
             await self._consider(job)
+
+    def _due(self, job: Job) -> float | None:
+        """The latest time of the job that is not settled; None: there is none."""
+        due_at = None if job.cron is None else job.cron.last(self._wall())
+        return None if self._settled.get(job.name) == due_at else due_at
 
     async def _tidy(self) -> None:
         """What could not be written before, and what nobody will end any more."""
@@ -213,14 +226,13 @@ class Scheduler:
             self._has_closed = True
 
     async def _consider(self, job: Job) -> None:
-        due_at = None if job.cron is None else job.cron.last(self._wall())
-        if due_at is None or self._settled.get(job.name) == due_at:
+        due_at = self._due(job)
+        if due_at is None:
             return
         try:
             is_ours = await self._claimed(job, due_at)
         except StandfastError as error:
-            if self._wall() - due_at > self._pace.late_s:
-                self._alerts.take(alarms.missed(job.name, due_at, error.message))
+            self._note_late(job, due_at, error)
             raise
         if is_ours is None:
             return
@@ -229,6 +241,11 @@ class Scheduler:
             await self._perform(job, due_at)
         else:
             self._alerts.take(alarms.taken(job.name))
+
+    def _note_late(self, job: Job, due_at: float, error: StandfastError) -> None:
+        # A process that has just begun cannot know whether it was done before.
+        if min(self._wall() - due_at, time.monotonic() - self._begun) > self._pace.late_s:
+            self._alerts.take(alarms.missed(job.name, due_at, error.message))
 
     async def _claimed(self, job: Job, due_at: float) -> bool | None:
         """None: it is not for this node to say."""
