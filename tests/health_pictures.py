@@ -5,6 +5,7 @@ from __future__ import annotations
 from standfast.health.document import (
     AlertSection,
     BackupSection,
+    ChangeLogState,
     ChannelState,
     CompanyKeys,
     DatabaseSection,
@@ -19,6 +20,7 @@ from standfast.health.document import (
     PoolSection,
     QueryRecord,
     QuerySection,
+    RemoteCopies,
     ServiceSection,
     SessionRow,
     SessionsSection,
@@ -90,6 +92,12 @@ def full() -> Health:
             newest_bytes=123_000_000,
             count=7,
             proven_at=NOW - 9_000,
+            next_at=NOW + 64_800,
+            remotes=[
+                RemoteCopies(name="s3", up_to_date=True, missing=0),
+                RemoteCopies(name="nas", up_to_date=False, missing=2, since=NOW - 18_000),
+            ],
+            change_log=ChangeLogState(on=True, segments=9, newest_at=NOW - 4, pending_s=1.5),
         ),
         machine=MachineSection(
             disks=[Disk(what="state", path="/x", free_bytes=120 * 10**9, total_bytes=200 * 10**9)],

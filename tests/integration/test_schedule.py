@@ -211,7 +211,8 @@ async def test_a_failure_is_told_and_ended_by_the_next_run(database: Database, t
 
 
 async def test_a_service_runs_a_backup_when_asked(database_options: DatabaseOptions) -> None:
-    """A running service takes the request, makes the backup with a pool of its own, and tells of it."""
+    """A running service takes the request, makes the backup with a pool of its own, and tells of it; health
+    sees it before its look of every minute."""
     with short_directory() as state:
         async with running(state, database_options) as here:
             keeping = here.service.keeping
@@ -229,11 +230,18 @@ async def test_a_service_runs_a_backup_when_asked(database_options: DatabaseOpti
             assert document["jobs"][0]["last"]["outcome"] == "done", document["jobs"][0]["last"]
             assert len(list((state / "backups").glob("2*"))) == 1
 
+            def is_seen() -> bool:
+                section = here.service.picture.health().backups
+                return section is not None and section.count == 1
+
+            await until(is_seen, 8)
+
 
 async def test_a_new_backup_goes_to_the_remotes_at_once(
     database_options: DatabaseOptions, tmp_path: Path
 ) -> None:
-    """A service with a remote sends what its schedule has made, without waiting for the next look."""
+    """A service with a remote sends what its schedule has made, without waiting for the next look, and its health tells
+    both at once: the look once a minute would be too late here."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     remotes: dict[str, Any] = {"backup_remotes": f"file://{elsewhere}", "backup_recipients": "none"}
@@ -241,3 +249,14 @@ async def test_a_new_backup_goes_to_the_remotes_at_once(
         async with running(state, database_options, **remotes) as here:
             here.service.keeping.scheduler.ask("backup")
             await until(lambda: any(elsewhere.rglob("manifest.json")), 30)
+
+            def told() -> bool:
+                section = here.service.picture.health().backups
+                assert section is not None
+                assert section.change_log is not None
+                assert section.change_log.on
+                assert section.next_at is not None
+                (remote,) = section.remotes
+                return section.count == 1 and remote.up_to_date is True and remote.sent_at is not None
+
+            await until(told, 8)

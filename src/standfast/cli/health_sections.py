@@ -31,6 +31,7 @@ from standfast.health.document import (
     KeySection,
     PoolSection,
     QuerySection,
+    RemoteCopies,
     SessionsSection,
     VaultSection,
 )
@@ -259,6 +260,7 @@ def _backups(backups: BackupSection, pen: Pen) -> Iterator[Row]:
     if backups.newest_at is None:
         told = backups.error or f"none in {backups.root}" if backups.root else "none"
         yield Row("newest", pen.mark(told, *_BACKUP_CODES), main=True)
+        yield from _beside_backups(backups, pen)
         return
     newest = pen.mark(ago(backups.newest_at, pen.now), *_BACKUP_CODES)
     bytes_ = None if backups.newest_bytes is None else size(backups.newest_bytes)
@@ -267,6 +269,35 @@ def _backups(backups: BackupSection, pen: Pen) -> Iterator[Row]:
     yield Row("newest", pen.joined(newest, bytes_, kept, bad), main=True)
     proven = "never" if backups.proven_at is None else f"{ago(backups.proven_at, pen.now)}, by a restore"
     yield Row("proven", pen.mark(proven, "backup_unproven"))
+    yield from _beside_backups(backups, pen)
+
+
+def _beside_backups(backups: BackupSection, pen: Pen) -> Iterator[Row]:
+    """What a running service knows."""
+    if backups.next_at is not None:
+        yield Row("next", Text(f"in {duration(max(0.0, backups.next_at - pen.now))}"))
+    if backups.remotes:
+        yield Row("remotes", pen.joined(*(_remote(one, pen) for one in backups.remotes)))
+    changes = backups.change_log
+    if changes is not None and changes.on:
+        newest = (
+            "no segment yet" if changes.newest_at is None else f"newest {ago(changes.newest_at, pen.now)}"
+        )
+        pending = f"{seconds(changes.pending_s)} pending" if changes.pending_s else None
+        failing = pen.mark("cannot be written", "change_log_failing") if changes.failing else None
+        yield Row("change log", pen.joined(newest, pending, failing))
+    elif changes is not None:
+        yield Row("change log", Text("off"))
+
+
+def _remote(remote: RemoteCopies, pen: Pen) -> str | Text:
+    if remote.missing is None:
+        return f"{remote.name} not known"
+    if not remote.missing:
+        return f"{remote.name} up to date"
+    how_long = "" if remote.since is None else f", for {duration(max(0.0, pen.now - remote.since))}"
+    told = f"{remote.name} lacks {remote.missing}{how_long}"
+    return pen.mark(told, "backup_remote_behind")
 
 
 def _counts(counts: dict[str, int]) -> str:

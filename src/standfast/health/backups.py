@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from standfast.health import copies
+from standfast.health.copies import Copied
 from standfast.health.document import BackupSection, Disk, Finding, FindingLevel
 from standfast.health.machine import disk
 from standfast.health.thresholds import Thresholds
@@ -35,7 +37,7 @@ _UNFINISHED = (".new", ".part", ".partial", ".tmp")
 @dataclass(frozen=True, slots=True)
 class Found:
     """Newest of those that count: with a catalogue (`catalogued`) the good ones, otherwise any file. `bad`: names of
-    those that were found bad; `unproven`: nobody has looked into them yet."""
+    those that were found bad; `unproven`: nobody has looked into them yet; `good`: the good ones, newest first."""
 
     count: int
     newest_at: float | None
@@ -46,6 +48,7 @@ class Found:
     unproven: int = 0
     validated_at: float | None = None
     proven_at: float | None = None
+    good: tuple[Copied, ...] = ()
 
 
 class BackupWatch:
@@ -92,6 +95,15 @@ class BackupWatch:
             self._error = _words(outcome, self._root)
         else:
             self._error, self._found = None, outcome
+
+    def hurry(self) -> None:
+        """What lies there has changed: the next `look` looks."""
+        self._looked_at = None
+
+    @property
+    def good(self) -> tuple[Copied, ...] | None:
+        """None where it is not known which there are."""
+        return self._found.good if self._found is not None and self._error is None else None
 
     @property
     def disk(self) -> Disk | None:
@@ -194,7 +206,8 @@ def _words(error: Exception, root: Path) -> str:
 
 
 def findings(section: BackupSection, thresholds: Thresholds) -> list[Finding]:
-    return [*_of_age(section, thresholds), *_of_proof(section)]
+    """`section` with what a service knows, where one is asked."""
+    return [*_of_age(section, thresholds), *_of_proof(section), *copies.findings(section, time.time())]
 
 
 def _of_age(section: BackupSection, thresholds: Thresholds) -> Iterator[Finding]:

@@ -13,9 +13,11 @@ import msgspec
 
 from standfast.health.node_sections import (
     BackupSection,
+    ChangeLogState,
     Disk,
     MachineSection,
     Outage,
+    RemoteCopies,
     SessionRow,
     SessionsSection,
     VaultSection,
@@ -26,6 +28,7 @@ __all__ = [
     "AlertCount",
     "AlertSection",
     "BackupSection",
+    "ChangeLogState",
     "ChannelState",
     "CompanyKeys",
     "DatabaseSection",
@@ -42,6 +45,7 @@ __all__ = [
     "PoolSection",
     "QueryRecord",
     "QuerySection",
+    "RemoteCopies",
     "SectionName",
     "ServerConnections",
     "ServiceSection",

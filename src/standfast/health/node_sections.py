@@ -90,11 +90,38 @@ class SessionsSection(msgspec.Struct, kw_only=True):
     messages_received_10min: int = 0
 
 
+class RemoteCopies(msgspec.Struct, kw_only=True):
+    """What a remote has of the good backups here, as far as is known here; `up_to_date` and `missing` are None where it
+    is not. `since`: the oldest that it lacks has been good since then; `behind_since`: as that, of those that are newer
+    than all that it has. `sent_at`: when it last got one."""
+
+    name: str
+    up_to_date: bool | None = None
+    missing: int | None = None
+    since: float | None = None
+    behind_since: float | None = None
+    sent_at: float | None = None
+    error: str | None = None
+
+
+class ChangeLogState(msgspec.Struct, kw_only=True):
+    """`on`: the settings have it written. `segments` since the service's start, and `newest_at` is the newest of them.
+    `pending_s`: the age of the oldest change that is in none yet."""
+
+    on: bool
+    segments: int = 0
+    newest_at: float | None = None
+    newest_age_s: float | None = None
+    pending_s: float = 0.0
+    failing: bool = False
+
+
 class BackupSection(msgspec.Struct, kw_only=True):
     """`state`: none, ok, old or unreadable. Size and age are those of the newest good backup (`catalogued`), or, where
     none of ours are there, of the newest file in `root`; `named`: BACKUP_ROOT says so. `bad` names those that are bad,
     `unproven` counts those that nobody has looked into. `validated_at`: when the newest good one was looked into;
-    `proven_at`: when a restore test last passed."""
+    `proven_at`: when a restore test last passed. Only a service knows of `remotes`, `change_log` and
+    `next_at`: when the schedule makes the next."""
 
     state: str
     root: str
@@ -109,6 +136,9 @@ class BackupSection(msgspec.Struct, kw_only=True):
     bad: list[str] = []
     unproven: int = 0
     validated_at: float | None = None
+    next_at: float | None = None
+    remotes: list[RemoteCopies] = []
+    change_log: ChangeLogState | None = None
 
 
 class Disk(msgspec.Struct, kw_only=True):

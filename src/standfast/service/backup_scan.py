@@ -9,7 +9,9 @@ from pathlib import Path
 
 from standfast.errors import BackupFailed
 from standfast.health.backups import Found, disk_apart, scanned
+from standfast.health.copies import Copied
 from standfast.jobs.backup.catalogue import Catalogue
+from standfast.jobs.backup.manifest import Manifest, Record
 
 
 def catalogued(root: Path, beside: Path | None = None) -> Found:
@@ -35,4 +37,16 @@ def catalogued(root: Path, beside: Path | None = None) -> Found:
         unproven=sum(one.state == "unproven" for one in backups),
         validated_at=None if newest is None else newest[1].validations[-1].at,
         proven_at=max(proven, default=None),
+        good=tuple(_copied(manifest, record) for manifest, record in good),
+    )
+
+
+def _copied(manifest: Manifest, record: Record) -> Copied:
+    uploads = record.uploads
+    return Copied(
+        manifest.name,
+        manifest.snapshot_at,
+        min(one.at for one in record.validations if one.ok),
+        {remote: one.at for remote, one in uploads.items() if one.at is not None},
+        {remote: one.message for remote, one in uploads.items() if one.at is None and one.message},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from standfast.vault.outage import State
 from standfast.vault.vault import Vault
 
 CONNECTIONS = 3
+_ABOUT_BACKUPS = frozenset({"backup", "validate", "restore-test"})
 
 
 class RunJob(msgspec.Struct):
@@ -46,7 +47,7 @@ class RunJob(msgspec.Struct):
 
 
 class Keeping:
-    """`running` for as long as the service runs."""
+    """`running` for as long as the service runs. `on_backups` is called when something has become of the backups."""
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class Keeping:
         self.sending = Sending(self._given)
         self.scheduler = Scheduler(jobs, self._records, alerts, self._context, pace)
         self.scheduler.on_ended = self._ended
+        self.sending.on_ended = self._backups_changed
+        self.on_backups: Callable[[], None] = lambda: None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -92,6 +95,11 @@ class Keeping:
     def _ended(self, job: str, outcome: Outcome) -> None:
         if (job, outcome) == ("backup", "done"):
             self.sending.wake()
+        if job in _ABOUT_BACKUPS:
+            self._backups_changed()
+
+    def _backups_changed(self) -> None:
+        self.on_backups()
 
     def _note(self, state: State) -> None:
         if state is State.ONLINE:

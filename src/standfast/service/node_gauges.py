@@ -6,6 +6,7 @@ Invariant: each answers from what was seen last; only `run` waits for anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -21,8 +22,11 @@ from standfast.health.machine import MachineWatch
 from standfast.health.sessions import SessionTrend, sessions_section
 from standfast.health.thresholds import Thresholds
 from standfast.messaging.messenger import Messenger
+from standfast.service.backup_outlook import BackupOutlook
 from standfast.service.backup_scan import catalogued
 from standfast.service.board import Board
+from standfast.service.changelog import ChangeLog
+from standfast.service.keeping import Keeping
 from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
 from standfast.settings import Settings
@@ -47,6 +51,8 @@ class NodeGauges:
         hosts: Hosts,
         messenger: Messenger,
         clock: Clock,
+        keeping: Keeping,
+        change_log: ChangeLog,
     ) -> None:
         self._thresholds = thresholds
         self._board = board
@@ -64,6 +70,11 @@ class NodeGauges:
         self._backups = BackupWatch(
             root, named=settings.backup_root is not None, beside=state.path, scan=catalogued
         )
+        self._outlook = BackupOutlook(
+            settings, keeping.scheduler.jobs, lambda: keeping.sending.report, change_log.status
+        )
+        self._backups_changed = asyncio.Event()
+        keeping.on_backups = self._backups_changed.set
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -74,10 +85,15 @@ class NodeGauges:
     async def _look(self) -> None:
         while True:
             try:
+                if self._backups_changed.is_set():
+                    self._backups_changed.clear()
+                    self._backups.hurry()
                 await self._backups.look()
             except Exception:
                 log.exception("looking at the backups failed")
-            await asyncio.sleep(INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._backups_changed.wait()
 
     def database(self, _verbose: bool) -> Measured:
         section = self._board.database_section()
@@ -102,7 +118,10 @@ class NodeGauges:
 
     def backups(self, _verbose: bool) -> Measured:
         section = self._backups.section(self._thresholds)
-        return section, [] if section is None else backup_health.findings(section, self._thresholds)
+        if section is None:
+            return None, []
+        self._outlook.tell(section, self._backups.good)
+        return section, backup_health.findings(section, self._thresholds)
 
     def _host_wires(self) -> list[dict[str, Any]]:
         return [member.as_wire() for member in self._hosts.members]

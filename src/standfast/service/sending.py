@@ -30,6 +30,7 @@ class Sending:
     ) -> None:
         self.report: RemotesReport | None = None
         self.at: float | None = None
+        self.on_ended: Callable[[], None] = lambda: None
         self._context = context
         self._interval_s = interval_s
         self._delay_s = delay_s
@@ -56,3 +57,4 @@ class Sending:
                 log.warning("backups cannot be sent", code=error.code, reason=error.message)
             except Exception:
                 log.exception("sending backups failed unexpectedly")
+            self.on_ended()

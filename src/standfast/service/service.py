@@ -341,6 +341,8 @@ class Service:
             self.hosts,
             self.messenger,
             self.options.clock,
+            self.keeping,
+            self.change_log,
         )
         self._spawn(gauges.run())
         self.picture = HealthPicture(

@@ -91,6 +91,13 @@ def add_backups(out: Families, backups: BackupSection | None, thresholds: Thresh
     )
     proven_s = None if backups.proven_at is None else max(0.0, now - backups.proven_at)
     out.gauge("backup_proven_age_seconds", "Since a backup was last proven to restore.", proven_s)
+    missing = {one.name: one.missing for one in backups.remotes}
+    out.counts("backup_remote_missing", "Good backups that a remote lacks.", "remote", missing)
+    changes = backups.change_log
+    if changes is not None and changes.on:
+        pending = "Age of the oldest change that is in no segment of the change log yet."
+        out.gauge("changelog_pending_seconds", pending, changes.pending_s)
+        out.counter("changelog_segments", "Segments of the change log written.", changes.segments)
 
 
 def _bounded(types: dict[str, int]) -> dict[str, int]:
