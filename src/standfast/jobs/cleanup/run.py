@@ -29,7 +29,7 @@ from standfast.vault.pruning import confirmed, remove_unwritten
 from standfast.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
-BATCH_KEYS = 500
+BATCH_KEYS = 100
 LONGEST_PAUSE_S = 0.25
 WORTH_A_VACUUM = 1_000
 _UNBOUNDED = 10**12
