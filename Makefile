@@ -3,7 +3,8 @@ SHELL := /bin/sh
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
-TEST_JOBS ?= 2
+# On two cores: most tests wait for processes and clocks.
+TEST_JOBS ?= 3
 CODE := $(wildcard src tests scripts benchmarks examples)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 BRIDGE_PATH := PATH="$(BIN):$$PATH"
