@@ -80,8 +80,14 @@ async def restored(
     settings: Settings, name: str = "latest", to: str | None = None, **wish: Any
 ) -> RestoreReport:
     """Restore whatever the plan says."""
-    report = await restore_backup(settings, Asked(name, Wish(**wish), to), lambda _plan: True)
-    assert report is not None, "the plan had nothing to do"
+    plans: list[Plan] = []
+
+    def agree(plan: Plan) -> bool:
+        plans.append(plan)
+        return True
+
+    report = await restore_backup(settings, Asked(name, Wish(**wish), to), agree)
+    assert report is not None, f"the plan had nothing to do: {plans}"
     return report
 
 

@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from standfast.authstate.multifile import import_folder
 from standfast.errors import RestoreRefused
+from standfast.jobs.restore.from_backup import BackupSource
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
@@ -99,6 +101,37 @@ async def test_what_the_replica_knows_is_replayed(
         assert json.loads(creds or b"") == json.loads(CREDS)
         assert await now.service.vault.get_keys(ACME, "session", ["later"]) == {"later": b'"s2"'}
         assert not now.alerts("fenced")
+
+
+async def test_what_reaches_the_database_while_it_is_looked_at_is_not_the_same(
+    settings: Settings,
+    state: Path,
+    database_options: DatabaseOptions,
+    database: Database,
+    store: PostgresAuthStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The journal is drained just after the contents were compared: they were the same then, and are not now."""
+    await fill(store)
+    async with running(state, database_options) as now:
+        vault = now.service.vault
+        await now.in_state("online")
+        await vault.open(ACME)
+        await backed_up(settings, database)
+        with psycopg.connect(database_options.to_conninfo()) as held:
+            held.execute("lock table whatsapp_keys in exclusive mode")
+            await vault.set_keys(ACME, {"session": {"later": b'"s2"'}})
+
+            async def drained(source: BackupSource, database: Database) -> frozenset[str]:
+                same = await compare(source, database)
+                held.rollback()
+                await vault.held.drained(vault.held.adopt(ACME), 5)
+                return same
+
+            compare = BackupSource.same_in
+            monkeypatch.setattr(BackupSource, "same_in", drained)
+            plan = await planned(settings, replay=False)
+        assert [one.action for one in plan.companies] == ["rolled back"]
 
 
 async def test_the_local_replica_follows_what_was_restored(

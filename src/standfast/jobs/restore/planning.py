@@ -47,9 +47,10 @@ class Planner:
         the database must not be restored into at all."""
         if self._offers is None:
             self._offers = await self._source.offers()
-        # Anew each time: what was the same may have been written since, such as from a journal that was drained.
-        wish = replace(wish, same=await self._source.same_in(self._database))
         offers, target = self._offers, await look_at(self._database)
+        # Anew each time: what was the same may have been written since, such as from a journal that was drained. And
+        # in this order: what is drained between these looks leaves the node further on than the first of them saw.
+        wish = replace(wish, same=await self._source.same_in(self._database))
         standing = await self._node.standing() if self._node is not None else None
         unknown = sorted(wish.companies - offers.keys())
         if unknown:
