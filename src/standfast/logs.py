@@ -76,7 +76,7 @@ def _quieten_libraries(level: str) -> None:
     pool and the retries tell of every failed attempt, many a second in an outage; what operators need of it is one
     line for each change, and that is ours."""
     is_debugging = level == "debug"
-    for name in ("httpx", "httpcore", "asyncio"):
+    for name in ("httpx", "httpcore", "asyncio", "apscheduler"):
         logging.getLogger(name).setLevel(logging.DEBUG if is_debugging else logging.WARNING)
     for name in ("psycopg", "stamina"):
         logging.getLogger(name).setLevel(logging.DEBUG if is_debugging else logging.CRITICAL)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from standfast.authstate.company import Company
 from standfast.errors import CompanyUnknown, JobRunning, NotFound, UsageError
+from standfast.jobs.cleanup.holders import Holders
+from standfast.jobs.cleanup.pre_keys import SpentPreKeys
 from standfast.jobs.cleanup.rules import find_old
 from standfast.jobs.cleanup.run import CleanupOptions, run_cleanup
 from standfast.jobs.cleanup.undo import undo
@@ -209,3 +213,25 @@ async def test_adopted_tables_of_texts_are_had_back_to_the_letter(
             assert await ids(bare_database) == {("session", "timeless")}
             assert (await undo(given, report.run, one.vault)).restored == 1
         assert await run(bare_database, f"select {columns} from whatsapp_keys order by 1, 2") == before
+
+
+async def test_pre_keys_count_towards_the_ceiling(
+    database: Database, alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What WhatsApp has struck off its list goes as far as the ceiling leaves room, and the rest is said."""
+    context = JobContext(Settings(db_cleanup_ceiling=5), database, alerts, ONE, "here")
+    await add(database, "pre-key", 4, 40)
+    await add(database, "session", 3, 40)
+
+    class _Open:
+        def holdings(self) -> list[Any]:
+            return [SimpleNamespace(company=Company("acme"))]
+
+    async def spent(companies: Any, note: bool) -> AsyncIterator[SpentPreKeys]:
+        yield SpentPreKeys(companies[0], ("1", "2", "3", "4"))
+
+    monkeypatch.setattr(Holders, "is_ours", lambda _self, _company: True)
+    options = CleanupOptions(dry_run=True)
+    report = await run_cleanup(context, cast(Any, _Open()), options, spent)
+    assert report.removed == {"session": 3, "pre-key": 2}
+    assert report.beyond_ceiling == 2

@@ -152,10 +152,10 @@ class _Run:
             if taken < total:
                 plan.beyond_ceiling += total - taken
             room -= taken
-        await self._add_pre_keys(plan, holders, note=note)
+        await self._add_pre_keys(plan, holders, room, note=note)
         return plan
 
-    async def _add_pre_keys(self, plan: _Plan, holders: Holders, *, note: bool) -> None:
+    async def _add_pre_keys(self, plan: _Plan, holders: Holders, room: int, *, note: bool) -> None:
         if self._pre_keys is None or self._vault is None or self._policy == "legacy":
             return
         only = self._options.company
@@ -166,8 +166,12 @@ class _Run:
         ]
         async for spent in self._pre_keys(ours, note):
             units: list[Unit] = [(Old("pre-key", key_id, None),) for key_id in spent.key_ids]
-            if units:
-                plan.units.setdefault(spent.company, []).extend(units)
+            taken = units[: max(0, room)]
+            room -= len(taken)
+            if len(taken) < len(units):
+                plan.beyond_ceiling += len(units) - len(taken)
+            if taken:
+                plan.units.setdefault(spent.company, []).extend(taken)
 
     async def _remove(self, run: str, plan: _Plan) -> None:
         self._progress.step("removing", plan.count, "keys")
