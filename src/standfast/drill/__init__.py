@@ -1,0 +1,1 @@
+"""The drill: an outage rehearsed on real parts, measured and judged."""
