@@ -66,8 +66,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 class DrillRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`kind`: "full", or "fast" with clock settings scaled down as `scaled` says (name, in seconds: asked and used).
-    `here`: rehearsed on the running installation. `rto_s`: from the beginning of an outage, or of a restart in it, to the
-    last session open; `messages_lost` of `messages_sent`."""
+    `here`: rehearsed on the running installation. `rto_s`: from the beginning of a restart in the outage to the last
+    session open; `messages_lost` of `messages_sent`."""
 
     id: str
     version: str
