@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,16 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from standfast import __version__
-from standfast.alerts.channel import Channel
-from standfast.alerts.courier import CourierOptions
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse
 from standfast.health.database import DatabaseWatch
-from standfast.health.keys import KeyWatch
-from standfast.health.monitor import Pace
-from standfast.health.outage_history import OutageHistory
 from standfast.health.tracing import traces
-from standfast.jobs.schedule.scheduler import Pace as SchedulePace
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -48,8 +42,9 @@ from standfast.service.hooking import Hooking
 from standfast.service.instruments import Instruments
 from standfast.service.keeping import Keeping
 from standfast.service.monitoring import Monitoring
-from standfast.service.node_gauges import NodeGauges
+from standfast.service.observation import Observation, Watched
 from standfast.service.operators import Operators
+from standfast.service.options import ServiceOptions
 from standfast.service.picture import HealthPicture
 from standfast.service.pre_keys import asks_sessions
 from standfast.service.readers import Readers
@@ -59,18 +54,15 @@ from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
 from standfast.service.vault import vault_options
 from standfast.sessions import alarms as session_alarms
-from standfast.sessions.backoff import Backoff
-from standfast.sessions.engine import Engine, EngineOptions, HostCommand
+from standfast.sessions.engine import Engine, HostCommand
 from standfast.sessions.events import EventBus
 from standfast.sessions.gateway import Gateway
-from standfast.sessions.hosts import Hosts, HostsOptions
-from standfast.sessions.pairing import PairingOptions
+from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
-from standfast.sessions.watch import HostWatch, WatchOptions
-from standfast.sessions.wire import Connection, Limits
+from standfast.sessions.watch import HostWatch
+from standfast.sessions.wire import Connection
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
-from standfast.vault.clock import Clock, SystemClock
 from standfast.vault.decisions import Decisions
 from standfast.vault.outage import State
 from standfast.vault.vault import Vault
@@ -78,28 +70,9 @@ from standfast.vault.vault import Vault
 if TYPE_CHECKING:
     from standfast.service.http import HttpDoor
 
+__all__ = ["Service", "ServiceOptions"]
 log = structlog.get_logger(__name__)
 SCHEMA_PATIENCE_S = 0.6  # since the schema was begun to be looked at; the host is started meanwhile
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What a service is told beside its settings: mostly for the simulator and for tests."""
-
-    host_environment: Mapping[str, str] = field(default_factory=dict)
-    with_simulator: bool = False
-    gateway_only: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
-    pairing: PairingOptions = field(default_factory=PairingOptions)
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    hosts: HostsOptions = field(default_factory=HostsOptions)
-    watch: WatchOptions = field(default_factory=WatchOptions)
-    limits: Limits = field(default_factory=Limits)
-    pace: Pace = field(default_factory=Pace)
-    clock: Clock = field(default_factory=SystemClock)
-    channels: Sequence[Channel] | None = None  # of alerts; None: those that the settings name
-    couriers: CourierOptions = field(default_factory=CourierOptions)
-    schedule: SchedulePace = field(default_factory=SchedulePace)
 
 
 class Service:
@@ -293,7 +266,21 @@ class Service:
             settings, self.database, self.vault, self.alerts, asks_sessions(self.pool), options.schedule
         )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
-        self._watch_health()
+        watched = Watched(
+            self.database,
+            self.vault,
+            self._board,
+            self.pool,
+            self.hosts,
+            self.messenger,
+            self.keeping,
+            self.change_log,
+            self.alerts,
+        )
+        observation = Observation(settings, options, self._instruments, watched, self.state.path)
+        self.picture, self.monitoring = observation.picture, observation.monitoring
+        self._stack.push_async_callback(observation.history.close)
+        self._spawn(observation.gauges.run())
         rooms = (
             operators,
             Readers(self.messenger),
@@ -322,50 +309,6 @@ class Service:
         for listener in (self._takeover.take, self._archivist.take):
             self._stack.callback(self.bus.subscribe(listener))
         self.vault.keeper.on_fenced = self._fenced
-
-    def _watch_health(self) -> None:
-        node, vault, instruments = self.vault.options.node_name, self.vault, self._instruments
-        keys = KeyWatch(self.database, vault.replica.node, node, instruments.thresholds)
-        history = OutageHistory(
-            self.state.path / "outages.json",
-            vault.outage,
-            lambda: vault.replicator.carried.batches,
-            self.options.clock,
-        )
-        self._stack.push_async_callback(history.close)
-        gauges = NodeGauges(
-            self.settings,
-            instruments.thresholds,
-            self._board,
-            self.pool,
-            self.hosts,
-            self.messenger,
-            self.options.clock,
-            self.keeping,
-            self.change_log,
-        )
-        self._spawn(gauges.run())
-        self.picture = HealthPicture(
-            node,
-            instruments,
-            self.database,
-            keys,
-            history,
-            self._board,
-            self.alerts,
-            gauges,
-            watches=self.settings.auto_start_monitoring,
-        )
-        self.monitoring = Monitoring(
-            self.settings,
-            instruments,
-            self.database,
-            vault,
-            keys,
-            self.picture,
-            self.alerts,
-            self.options.pace,
-        )
 
     def _fenced(self, company: Company, error: CompanyInUse) -> None:
         """Another owner has the company: whoever uses it here ends at once."""
