@@ -298,6 +298,23 @@ class RestoreRefused(StandfastError):
     default_next_step = "See the plan: standfast backup restore NAME --dry-run"
 
 
+class EmergencyRefused(StandfastError):
+    """A switch to files or back would lose or overwrite something, or makes no sense just now; nothing was done."""
+
+    code = "emergency_refused"
+    exit_code = 31
+    default_next_step = "See how this node stands: standfast emergency status"
+
+
+class EmergencyFailed(StandfastError):
+    """A switch to files or back did not come to its end; what was begun is undone, or goes on by running it again."""
+
+    code = "emergency_failed"
+    exit_code = 32
+    retryable = True
+    default_next_step = "See how this node stands: standfast emergency status"
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -331,6 +348,8 @@ BY_CODE: dict[str, type[StandfastError]] = {
         JobRunning,
         RemoteFailed,
         RestoreRefused,
+        EmergencyRefused,
+        EmergencyFailed,
     )
 }
 

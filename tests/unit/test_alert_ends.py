@@ -17,6 +17,7 @@ from standfast.jobs.backup.manifest import RestoreTest, Validation
 from standfast.jobs.changelog import alarms as changelog_alarms
 from standfast.jobs.cleanup import alarms as cleanup_alarms
 from standfast.jobs.cleanup.report import CleanupReport, Measures
+from standfast.jobs.emergency import alarms as emergency_alarms
 from standfast.jobs.remotes import alarms as remote_alarms
 from standfast.jobs.schedule import alarms as schedule_alarms
 from standfast.messaging import webhooks_alarms
@@ -37,6 +38,7 @@ LASTING = (
     vault_alerts.grace_half_used(150.0, 300.0),
     vault_alerts.grace_expired(300.0, 300.0, 1),
     vault_alerts.foreign_database(1, 1, None),
+    emergency_alarms.on_files("/x", 1, again=True),
     vault_alerts.node_shared("a"),
     vault_alerts.journal_growing(ACME, 1, 1, 61.0),
     vault_alerts.replication_stuck(ACME, AWAY),
@@ -71,6 +73,7 @@ SAID_ANYWAY = (
     schedule_alarms.ran("backup"),
     vault_alerts.own_database(),
     vault_alerts.node_alone(),
+    emergency_alarms.off_files(quiet=True),
     vault_alerts.journal_carried(ACME, wholly=True),
     vault_alerts.replication_goes_on(ACME),
     vault_alerts.journal_writable_again(quiet=True),
@@ -95,6 +98,8 @@ SAID_ANYWAY = (
 )
 REPORTS = (
     vault_alerts.restored(10.0, 3),
+    emergency_alarms.off_files(quiet=False),
+    emergency_alarms.on_files("/x", 1, again=False),
     vault_alerts.fenced(ACME, 2, 1, "the node b took it"),
     vault_alerts.foreign_database(1, 0, Path("former")),
     vault_alerts.journal_writable_again(),

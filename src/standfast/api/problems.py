@@ -46,6 +46,8 @@ STATUS: Mapping[str, int] = {
     "job_running": 409,
     "remote_failed": 503,
     "restore_refused": 409,
+    "emergency_refused": 409,
+    "emergency_failed": 503,
     # Only HTTP has these.
     "malformed": 400,
     "method_not_allowed": 405,

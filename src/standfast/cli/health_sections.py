@@ -207,7 +207,8 @@ def _vault(vault: VaultSection, pen: Pen) -> Iterator[Row]:
     if is_open:
         level = pen.levels.section("vault") if vault.state != "online" else "ok"
         away_s = vault.since_s if vault.outage_s is None else vault.outage_s
-        yield Row("PostgreSQL", marked(f"{vault.state} for {duration(away_s)}", level, pen.glyphs), main=True)
+        shown = "left alone, on files" if vault.detached else vault.state
+        yield Row("PostgreSQL", marked(f"{shown} for {duration(away_s)}", level, pen.glyphs), main=True)
     journal = (
         pen.joined(
             f"{counted(vault.journal_batches, 'batch', 'batches')} ({size(vault.journal_bytes)}) wait here",

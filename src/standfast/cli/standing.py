@@ -32,6 +32,9 @@ def _suspect(vault: dict[str, Any], _sessions: list[dict[str, Any]]) -> Iterator
 
 
 def _outage(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Iterator[Text]:
+    if vault.get("detached"):
+        yield from _on_files(vault, sessions)
+        return
     cause = vault.get("cause") or {}
     away_s = vault.get("outage_s") or vault.get("since_s", 0)
     began = time.strftime("%H:%M:%S", time.localtime(time.time() - away_s))
@@ -42,6 +45,17 @@ def _outage(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Iterator[T
     yield _sessions_line(vault, sessions)
     yield _grace_line(vault)
     yield Text(f"Do: {cause.get('next_step') or 'look at PostgreSQL and the network'}", style="bold yellow")
+
+
+def _on_files(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Iterator[Text]:
+    answers = "PostgreSQL answers" if vault.get("answered") else "PostgreSQL does not answer"
+    since = duration(vault.get("since_s", 0))
+    yield Text(
+        f"This node has stood on files for {since}: {answers}, and is left alone.", style="bold yellow"
+    )
+    yield _sessions_line(vault, sessions)
+    first = "" if vault.get("answered") else "bring PostgreSQL back; then: "
+    yield Text(f"Do: {first}standfast emergency to-postgres", style="bold yellow")
 
 
 def _sessions_line(vault: dict[str, Any], sessions: list[dict[str, Any]]) -> Text:
@@ -107,7 +121,10 @@ def _recovering(vault: dict[str, Any], _sessions: list[dict[str, Any]]) -> Itera
 def vault_line(vault: dict[str, Any]) -> Text:
     """The vault in one line: state, journal, replica, quarantine."""
     state = str(vault.get("state", "unknown"))
-    line = Text.assemble((f"● {state}", STATE_STYLES.get(state, "yellow")))
+    shown, style = (
+        ("on files", "yellow") if vault.get("detached") else (state, STATE_STYLES.get(state, "yellow"))
+    )
+    line = Text.assemble((f"● {shown}", style))
     line.append(f" for {duration(vault.get('outage_s') or vault.get('since_s', 0))}", style="dim")
     journal, replica = vault.get("journal", {}), vault.get("replica", {})
     waiting = journal.get("batches", 0)

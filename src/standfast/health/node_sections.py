@@ -22,7 +22,8 @@ class VaultSection(msgspec.Struct, kw_only=True):
     """`confirmed_s`: since PostgreSQL last confirmed this node's leases; `grace_left_s` None: unlimited.
     `lag_s`: the age of the oldest write that PostgreSQL does not have. `leases`: companies by lease (held, unclaimed,
     fenced); `fenced` and `stuck` name companies. `error`: why figures are missing or old. `outages`: the last ten, the
-    newest last; those of 24 hours are summed up beside them."""
+    newest last; those of 24 hours are summed up beside them. `detached`: the node stands on files, and PostgreSQL is
+    left alone; `answered`: whether it answers meanwhile, where that is known."""
 
     state: str
     since_s: float
@@ -45,6 +46,8 @@ class VaultSection(msgspec.Struct, kw_only=True):
     stuck: list[str]
     fenced: list[str] = []
     error: str | None = None
+    detached: bool = False
+    answered: bool | None = None
     outages: list[Outage]
     outages_24h: int
     outage_s_24h: float

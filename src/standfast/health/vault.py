@@ -49,6 +49,8 @@ def vault_section(status: Mapping[str, Any], history: OutageHistory | None = Non
         stuck=[one["company"] for one in companies if one["stuck"]],
         fenced=[one["company"] for one in companies if one["lease"] == "fenced"],
         error=status.get("error"),
+        detached=status.get("detached", False),
+        answered=status.get("answered"),
         outages=history.outages() if history else [],
         outages_24h=count,
         outage_s_24h=round(total_s, 1),
@@ -86,6 +88,8 @@ def _outage(section: VaultSection) -> Iterator[Finding]:
 
 
 def _away(section: VaultSection) -> Finding:
+    if section.detached:
+        return _on_files(section)
     why = f": {section.cause}" if section.cause else ""
     message = f"PostgreSQL has been away for {span(section.outage_s or section.since_s)}{why}"
     mend = section.next_step or _DOCTOR
@@ -99,6 +103,19 @@ def _away(section: VaultSection) -> Finding:
     message = f"{message}. Sessions go on from the replica; new connections open for {span(left_s)} more"
     is_ending = section.grace_s is not None and left_s < ENDING_SHARE * section.grace_s
     return _found("outage", "critical" if is_ending else "error", message, mend)
+
+
+def _on_files(section: VaultSection) -> Finding:
+    message = f"this node has stood on files for {span(section.since_s)}; sessions go on, folders follow every write"
+    if section.answered:
+        return _found(
+            "on_files",
+            "warning",
+            f"{message}. PostgreSQL answers",
+            "Go back when it is well: standfast emergency to-postgres",
+        )
+    step = "Bring PostgreSQL back; then: standfast emergency to-postgres"
+    return _found("on_files", "warning", f"{message}. PostgreSQL does not answer", step)
 
 
 def _journal(section: VaultSection) -> Iterator[Finding]:

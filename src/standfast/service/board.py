@@ -17,6 +17,7 @@ from standfast.errors import StandfastError
 from standfast.health.database import DatabaseWatch
 from standfast.health.document import DatabaseSection
 from standfast.postgres.pool import Database
+from standfast.service.files_mode import FilesMode
 from standfast.service.simulator import Simulator
 from standfast.sessions.gateway import Gateway
 from standfast.sessions.hosts import Hosts
@@ -42,6 +43,7 @@ class Board:
         hosts: Hosts,
         pool: SessionPool,
         simulator: Simulator | None,
+        files: FilesMode,
     ) -> None:
         self._began = time.monotonic()
         self._state_dir = state_dir
@@ -52,6 +54,7 @@ class Board:
         self._hosts = hosts
         self._pool = pool
         self._simulator = simulator
+        self._files = files
         self._seen: dict[str, Any] = {"state": "unknown"}
         self._vault_seen: dict[str, Any] = {"companies": []}
 
@@ -113,6 +116,7 @@ class Board:
             "gateway": str(self._gateway.path),
             "database": self.database(),
             "vault": self.vault(),
+            "files": self._files.status(),
             "host": self._host(hosts),
             "hosts": hosts,
             "sessions": [session.as_wire() for session in self._pool.sessions()],

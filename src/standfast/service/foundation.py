@@ -18,6 +18,7 @@ from standfast.postgres.observing import Observers
 from standfast.postgres.pool import Database
 from standfast.service import alarms
 from standfast.service.database import OwnDatabase, open_own_database
+from standfast.service.files_mode import FilesMode
 from standfast.service.schema import SchemaKeeper
 from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.settings import Settings
@@ -46,6 +47,7 @@ class Foundation:
         observers: Observers,
         is_dead: Callable[[Company], bool],
         attach: Callable[[Replica], None],
+        files: FilesMode,
     ) -> None:
         self._settings = settings
         self._alerts = alerts
@@ -53,13 +55,15 @@ class Foundation:
         self._observers = observers
         self._is_dead = is_dead
         self._attach = attach
+        self._files = files
         self._vault_is_open = False
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Where PostgreSQL cannot be used, what that means depends on the replica."""
         directory = vault_directory(self._settings)
-        is_fresh = not (directory / "vault.db").exists()
+        on_files = self._files.read()
+        is_fresh = on_files is None and not (directory / "vault.db").exists()
         async with contextlib.AsyncExitStack() as stack:
             self.own = await stack.enter_async_context(
                 open_own_database(
@@ -86,10 +90,13 @@ class Foundation:
                     key=vault_key(self._settings),
                     is_dead=self._is_dead,
                     attach=self._attach,
+                    detached=on_files,
                 )
             )
             self._vault_is_open = True
-            await self._tell(failure)
+            await stack.enter_async_context(self._files.standing(self.vault, self.schema))
+            if on_files is None:
+                await self._tell(failure)
             stack.push_async_callback(cancelled, asyncio.create_task(self.schema.run()))
             yield
 

@@ -18,6 +18,7 @@ import msgspec
 from standfast.alert import AlertSink
 from standfast.authstate.company import Company, company_id
 from standfast.jobs.context import JobContext
+from standfast.jobs.emergency.mode import ModeFile
 from standfast.jobs.progress import Progress
 from standfast.jobs.restore.node import LocalNode, Standing
 from standfast.postgres.pool import Database
@@ -176,7 +177,9 @@ async def restoring_context(
         async with other_database(settings, to) as database:
             name = vault_options(settings).node_name
             yield JobContext(settings, database, alerts, str(uuid.uuid4()), name, progress), None
-    elif service_runs(settings):
+        return
+    ModeFile(settings.state_dir).refuse_on_files()
+    if service_runs(settings):
         link = Link(StateDirectory(settings.state_dir).gateway_socket)
         try:
             await link.open()

@@ -32,6 +32,8 @@ class SchemaKeeper:
         self._alerts = alerts
         self._needed = asyncio.Event()
         self._needed.set()
+        self._allowed = asyncio.Event()
+        self._allowed.set()
         self._told: str | None = None
         self._tried = asyncio.Event()
         self._began = time.monotonic()
@@ -66,11 +68,19 @@ class SchemaKeeper:
             self.is_ready = False
             self._needed.set()
 
+    def pause(self) -> None:
+        """Make no attempt until `resume`."""
+        self._allowed.clear()
+
+    def resume(self) -> None:
+        self._allowed.set()
+
     async def run(self) -> None:
         """Until cancelled: try for as long as the tables are not known to be complete."""
         pause_s = FIRST_PAUSE_S
         while True:
             await self._needed.wait()
+            await self._allowed.wait()
             error = await self._attempted()
             if error is None:
                 pause_s = FIRST_PAUSE_S

@@ -35,6 +35,7 @@ from standfast.service.chatting import Chatting
 from standfast.service.consuming import Consuming
 from standfast.service.correspondence import Correspondence, make_messenger, open_correspondence
 from standfast.service.exporter import Exporter
+from standfast.service.files_mode import FilesMode
 from standfast.service.follower import DatabaseFollower
 from standfast.service.foundation import Foundation, cancelled
 from standfast.service.holders import Holders
@@ -86,6 +87,7 @@ class Service:
         self.state = StateDirectory(settings.state_dir)
         self._instruments = Instruments(settings)
         self.change_log = ChangeLog(settings, self.alerts)
+        self.files = FilesMode(settings, self.alerts)
         self._foundation = Foundation(
             settings,
             self.alerts,
@@ -93,6 +95,7 @@ class Service:
             self._instruments.observers,
             self._is_dead,
             self.change_log.attach,
+            self.files,
         )
         self._stack = contextlib.AsyncExitStack()
         self.simulator: Simulator | None = None
@@ -249,6 +252,7 @@ class Service:
             self.hosts,
             self.pool,
             self.simulator,
+            self.files,
         )
         operators = Operators(
             self.pool,

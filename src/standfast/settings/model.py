@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from standfast.redaction import MASK, mask_dsn, mask_phone
+from standfast.settings.emergency import EmergencySettings
 from standfast.settings.keeping import AbsolutePath, KeepingSettings
 from standfast.settings.limits import check_limits
 from standfast.settings.places import default_state_dir
@@ -55,7 +56,7 @@ class SettingView:
     source: Source
 
 
-class Settings(KeepingSettings):
+class Settings(KeepingSettings, EmergencySettings):
     """The settings in force. `load_settings` builds it; built directly, it reads no environment."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -179,7 +180,7 @@ class Settings(KeepingSettings):
         """These settings with a state directory and an embedded database of their own, whatever server is
         named: what happens in the simulator must never reach a real company."""
         update = {**dict.fromkeys(_SERVER_FIELDS), "state_dir": self.state_dir / "simulator"}
-        update |= {"backup_root": None, "backup_remotes": None}
+        update |= {"backup_root": None, "backup_remotes": None, "emergency_dir": None}
         if 0 < self.http_port < 65_535:
             update["http_port"] = self.http_port + 1  # the real service's is left free
         apart = self.model_copy(update=update)
@@ -190,6 +191,11 @@ class Settings(KeepingSettings):
     def backup_directory(self) -> Path:
         """Where backups lie."""
         return self.backup_root or self.state_dir / "backups"
+
+    @property
+    def emergency_directory(self) -> Path:
+        """Where the folders of a node that stands on files are."""
+        return self.emergency_dir or self.state_dir / "emergency"
 
     @property
     def remotes(self) -> list[RemoteAddress]:

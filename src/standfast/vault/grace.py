@@ -20,9 +20,14 @@ class Grace:
 
     def __init__(self, confirmation: Confirmation, options: VaultOptions, clock: Clock) -> None:
         self.limit_s = options.grace_s
-        self.is_unlimited = options.unlimited_grace
+        self.is_waived = False  # while PostgreSQL is left alone by decision
+        self._is_unlimited = options.unlimited_grace
         self._confirmation = confirmation
         self._clock = clock
+
+    @property
+    def is_unlimited(self) -> bool:
+        return self._is_unlimited or self.is_waived
 
     def node_age_s(self) -> float | None:
         """Seconds since PostgreSQL last confirmed this node; None where that is not known."""

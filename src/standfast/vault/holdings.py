@@ -173,7 +173,8 @@ class Holdings:
         assert creds is not None
         if not holding.is_ready:
             holding.place(record.number, record.epoch, record.sequence, record.applied)
-        self._alerts.take(raised.cached_credentials(holding.company, age_s, failure))
+        if self._outage.detached is None:
+            self._alerts.take(raised.cached_credentials(holding.company, age_s, failure))
         return creds
 
     def release(self, company: Company) -> None:
@@ -212,6 +213,8 @@ class Holdings:
         or give it up."""
         async with holding.lock:
             if holding.claimed or holding.fenced is not None or self.get(holding.company) is not holding:
+                return
+            if self._outage.detached is not None:
                 return
             is_pairing = holding.is_open and holding.identity is None
             try:

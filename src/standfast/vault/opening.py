@@ -58,9 +58,11 @@ async def open_vault(
     key: bytes | None = None,
     is_dead: Callable[[Company], bool] = _nobody_is_dead,
     attach: Callable[[Replica], None] = _nobody_listens,
+    detached: StandfastError | None = None,
 ) -> AsyncIterator[Vault]:
     """The vault whose file lies in `directory`, in front of `database` (opened, and closed, by the caller). `attach` is
-    given its replica before anything becomes of it."""
+    given its replica before anything becomes of it. `detached`: PostgreSQL is left alone from the start; see
+    `Vault.detach`."""
     options, alerts, clock = options or VaultOptions(), alerts or LoggedAlerts(), clock or SystemClock()
 
     vault: Vault | None = None
@@ -90,6 +92,8 @@ async def open_vault(
         grace = Grace(confirmation, options, clock)
         vault = Vault(replica, replication, keeper, outage, grace, options, alerts, heartbeat.note_failure)
         vault.held.damage = found_at_opening
+        if detached is not None:
+            vault.detach(detached)
         recovery = Recovery(vault, heartbeat, alerts)
         for work in (
             heartbeat.run(),
@@ -115,6 +119,8 @@ def _short(options: DatabaseOptions) -> DatabaseOptions:
 
 async def _leave(leases: Leases, node: str, outage: OutageClock) -> None:
     """Whoever wants this node's companies need not wait until its lease runs out."""
+    if outage.detached is not None:
+        return  # this node comes back on files: nobody else is to take its companies over meanwhile
     timeout_s = _LAST_LOOK_S if outage.state is State.OUTAGE else _LEAVE_TIMEOUT_S
     with contextlib.suppress(StandfastError, TimeoutError):
         async with asyncio.timeout(timeout_s):

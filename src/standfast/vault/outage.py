@@ -2,7 +2,7 @@
 
 Invariant: one failure of any cause is a suspicion; a second failed heartbeat, or a suspicion that lasts, is an
 outage, and so is a PostgreSQL that confirms heartbeats and takes nothing else. An outage ends for good only when what
-was written in it has been carried over.
+was written in it has been carried over; one that was decided on, only when that is taken back.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class OutageClock:
         self._outage_started: float | None = None
         self._cause: StandfastError | None = None
         self._refusal: StandfastError | None = None
+        self._decision: StandfastError | None = None
+        self._answered: bool | None = None
         self._failures = 0
         self._limit_suspicion()
 
@@ -53,8 +55,18 @@ class OutageClock:
 
     @property
     def cause(self) -> StandfastError | None:
-        """The last failure since PostgreSQL was last there."""
-        return self._cause
+        """Why PostgreSQL is left alone; else the last failure since it was last there."""
+        return self._decision or self._cause
+
+    @property
+    def detached(self) -> StandfastError | None:
+        """Why PostgreSQL is left alone, where that was decided."""
+        return self._decision
+
+    @property
+    def answered(self) -> bool | None:
+        """While detached: whether PostgreSQL confirmed the last heartbeat; None: it was not asked yet."""
+        return self._answered
 
     @property
     def outage_started(self) -> float | None:
@@ -76,6 +88,9 @@ class OutageClock:
 
     def succeeded(self) -> None:
         """PostgreSQL has confirmed a write."""
+        if self._decision is not None:
+            self._answered, self._cause, self._failures = True, None, 0
+            return
         self._cause, self._failures = self._refusal, 0
         if self._refusal is not None:
             return
@@ -87,6 +102,9 @@ class OutageClock:
     def failed(self, error: StandfastError) -> None:
         """A heartbeat has failed."""
         self._cause = error
+        if self._decision is not None:
+            self._answered = False
+            return
         self._failures += 1
         if self._state in (State.ONLINE, State.RECOVERING):
             self._enter(State.SUSPECT)
@@ -102,6 +120,8 @@ class OutageClock:
 
     def refused(self, error: StandfastError) -> None:
         """Deliveries have failed for a while, whatever heartbeats say: an outage until one is `taken`."""
+        if self._decision is not None:
+            return
         self._refusal = error
         if self._state is not State.OUTAGE:
             self._cause = error
@@ -120,6 +140,18 @@ class OutageClock:
         if self._state is State.RECOVERING:
             self._outage_started = None
             self._enter(State.ONLINE)
+
+    def detach(self, cause: StandfastError) -> None:
+        """An outage by decision, whatever PostgreSQL does, until `rejoin`."""
+        self._decision, self._refusal, self._answered = cause, None, None
+        if self._state is not State.OUTAGE:
+            if self._state is not State.SUSPECT and self._outage_started is None:
+                self._outage_started = self._clock.boottime()
+            self._enter_outage()
+
+    def rejoin(self) -> None:
+        """The next heartbeat that succeeds ends the outage."""
+        self._decision, self._answered = None, None
 
     def changed(self, callback: Callable[[State], None]) -> None:
         """Call `callback` with each new state from now on; it must be quick and must not raise."""

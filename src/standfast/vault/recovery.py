@@ -72,15 +72,16 @@ class Recovery:
                 self._unbound = heartbeat.database
                 self._wake.set()
             return
-        self._foreign = heartbeat.database
-        self._vault.held.barred = DatabaseRejected(
+        refusal = DatabaseRejected(
             "PostgreSQL answers at this address, but it is another database than the one that this node's replica "
             "belongs to; nothing is read from it or written to it",
             next_step="Correct DATABASE_URL (or POSTGRES_*); if this one is meant, restart this node.",
             cause="foreign_database",
         )
-        self._wake.set()
-        raise self._vault.held.barred
+        if self._vault.detached is None:
+            self._foreign, self._vault.held.barred = heartbeat.database, refusal
+            self._wake.set()
+        raise refusal
 
     def _tell_shared(self) -> None:
         """Once, and once more where it comes again later."""
@@ -104,7 +105,8 @@ class Recovery:
         if outage.state is State.OUTAGE and self._away_since is None:
             self._away_since = time.monotonic()
             self._carried_before = self._vault.replicator.carried.batches
-            self._alerts.take(raised.outage_began(outage.cause))
+            if outage.detached is None:
+                self._alerts.take(raised.outage_began(outage.cause))
         self._wake.set()
 
     async def run(self) -> None:
@@ -122,6 +124,8 @@ class Recovery:
 
     async def _follow(self) -> None:
         vault = self._vault
+        if vault.detached is not None:
+            return
         if self._foreign is not None:
             await self._start_over(self._foreign)
         elif self._unbound is not None and vault.replica.database is None:

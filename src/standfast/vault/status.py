@@ -25,6 +25,8 @@ def status_of(vault: Vault) -> dict[str, Any]:
         "state": outage.state.value,
         "since_s": round(outage.since_s(), 1),
         "outage_s": _rounded(outage.outage_s()),
+        "detached": outage.detached is not None,
+        "answered": outage.answered,
         "cause": cause and {"code": cause.code, "message": cause.message, "next_step": cause.next_step},
         "confirmed_s": _rounded(grace.node_age_s()),
         "grace_s": None if grace.is_unlimited else grace.limit_s,

@@ -74,6 +74,26 @@ class Vault:
         self._writing_judged = False
         self._skips_reported_at = 0.0
 
+    @property
+    def detached(self) -> StandfastError | None:
+        """Why PostgreSQL is left alone, where that was decided."""
+        return self.outage.detached
+
+    def detach(self, cause: StandfastError) -> None:
+        """Leave PostgreSQL alone until `rejoin`: the replica serves and the journal keeps, without a limit. Heartbeats
+        go on, so that no other node takes over what this one has."""
+        self.grace.is_waived = True
+        self.held.barred = None
+        self.outage.detach(cause)
+
+    def rejoin(self) -> None:
+        """PostgreSQL counts again: once it answers, leases are looked at and journals carried over."""
+        cause = self.outage.detached
+        self.grace.is_waived = False
+        self.outage.rejoin()
+        if cause is not None:
+            self.note_failure(cause)
+
     def holdings(self) -> list[Holding]:
         """Every company that this process holds."""
         return self.held.all()
@@ -95,6 +115,9 @@ class Vault:
         holding = self.held.get(company)
         if holding is not None and holding.is_ready:
             return self.replica.creds(holding.number)
+        record = self.replica.record(company)
+        if self.detached is not None and record is not None and record.complete:
+            return self.replica.creds(record.number)
         creds: bytes | None = None
         async for rows in self._replication.stream(company):
             creds = next((value for key_type, _, value in rows if key_type is None), creds)
@@ -190,6 +213,8 @@ class Vault:
 
     async def remove(self, company: Company) -> bool:
         """Delete creds and keys here and in PostgreSQL. `CompanyInUse` while it is open, or held by another node."""
+        if self.detached is not None:
+            raise self.detached
         async with self.held.locked(company) as holding:
             if holding.is_open:
                 raise CompanyInUse(f"{company} is open", next_step=f"Stop it first: standfast stop {company}")
@@ -215,7 +240,7 @@ class Vault:
             raise self._unwritable
 
     async def _write(self, holding: Holding, change: Change) -> None:
-        if self.options.read_only_cache and self.outage.state is State.OUTAGE:
+        if self.options.read_only_cache and self.outage.state is State.OUTAGE and self.detached is None:
             self._skip(holding)
             return
         sequence = holding.next_sequence()

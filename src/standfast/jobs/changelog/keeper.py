@@ -25,7 +25,6 @@ from standfast.jobs.changelog.segment import Place
 from standfast.jobs.changelog.writing import SegmentWriter
 from standfast.settings import Settings
 from standfast.vault.storage.replica import Record, Replica
-from standfast.vault.storage.tap import NoTap
 
 log = structlog.get_logger(__name__)
 SEGMENT_BYTES = 2**20
@@ -85,7 +84,7 @@ class ChangeLogKeeper:
         """Listen to the vault from now on."""
         self._attached = {record.company: record for record in self._replica.companies()}
         self._reached = {company: record.sequence for company, record in self._attached.items()}
-        self._replica.tap = self
+        self._replica.listen(self)
 
     # -- what the vault tells
 
@@ -306,7 +305,7 @@ class ChangeLogKeeper:
     async def close(self) -> None:
         """Write what was heard, and listen no more."""
         await self.tick(1.0, everything=True)
-        self._replica.tap = NoTap()
+        self._replica.unlisten(self)
         await self._note(now=True)
 
     def status(self) -> dict[str, Any]:

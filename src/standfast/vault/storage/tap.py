@@ -54,7 +54,7 @@ class Tap(Protocol):
 
 
 class NoTap:
-    """Nobody listens."""
+    """Hears everything and does nothing: for who wants to hear some of it."""
 
     def settling(self) -> None:
         pass
@@ -73,3 +73,40 @@ class NoTap:
 
     def rebuilt(self) -> None:
         pass
+
+
+class Taps:
+    """All who listen, each told in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._all: tuple[Tap, ...] = ()
+
+    def add(self, tap: Tap) -> None:
+        self._all = (*self._all, tap)
+
+    def remove(self, tap: Tap) -> None:
+        self._all = tuple(one for one in self._all if one is not tap)
+
+    def settling(self) -> None:
+        for tap in self._all:
+            tap.settling()
+
+    def replaced(self, company: Company) -> None:
+        for tap in self._all:
+            tap.replaced(company)
+
+    def claimed(self, company: Company, epoch: int) -> None:
+        for tap in self._all:
+            tap.claimed(company, epoch)
+
+    def removed(self, company: Company, epoch: int, sequence: int) -> None:
+        for tap in self._all:
+            tap.removed(company, epoch, sequence)
+
+    def left(self, company: Company) -> None:
+        for tap in self._all:
+            tap.left(company)
+
+    def rebuilt(self) -> None:
+        for tap in self._all:
+            tap.rebuilt()

@@ -27,7 +27,7 @@ from standfast.vault.storage.reading import Reading
 from standfast.vault.storage.rows import Entry
 from standfast.vault.storage.settling import Settling
 from standfast.vault.storage.slots import Slots
-from standfast.vault.storage.tap import NoTap, Recent, Tap
+from standfast.vault.storage.tap import Recent, Tap, Taps
 from standfast.vault.storage.wishes import Wish
 
 TICK_S = 1.0
@@ -35,7 +35,7 @@ FREE_BYTES = 16 * 2**20  # with less left on the disk nothing new is begun
 
 
 class Writing(Reading):
-    """The part of `Replica` that changes what is kept. `tap` is told of every change."""
+    """The part of `Replica` that changes what is kept. `tap` tells every change to who listens."""
 
     database: str | None
     _settling: Settling
@@ -43,11 +43,18 @@ class Writing(Reading):
 
     def __init__(self, file: VaultFile, wall: Callable[[], float]) -> None:
         super().__init__(file)
-        self.tap: Tap = NoTap()
+        self.tap = Taps()
         self._wall = wall
         self._refused: JournalUnwritable | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._free_checked_at = 0.0
+
+    def listen(self, tap: Tap) -> None:
+        """Tell `tap` of what happens from now on, until `unlisten`."""
+        self.tap.add(tap)
+
+    def unlisten(self, tap: Tap) -> None:
+        self.tap.remove(tap)
 
     def append(self, number: int, sequence: int, change: Change) -> Awaitable[None]:
         """Journal `change` as batch `sequence` (above every earlier one; numbers may be skipped). Durable, and read
