@@ -23,8 +23,10 @@ from standfast.cli.output import duration
 from standfast.errors import PairingFailed, StandfastError
 from standfast.logs import configure_logging
 from standfast.service.demo import Demo
+from standfast.service.notify import Notifier
 from standfast.service.operators import pairing_of
 from standfast.service.service import Service, ServiceOptions
+from standfast.service.supervision import Supervision
 from standfast.sessions.events import Event
 from standfast.settings import Settings
 
@@ -63,15 +65,18 @@ async def up(settings: Settings, *, mode: Mode, company: str, console: Console) 
 
 
 async def _up(settings: Settings, mode: Mode, company: str, console: Console) -> None:
+    supervision = Supervision(Notifier.from_environment())
     if not console.is_terminal or console.is_dumb_terminal:
-        async with _running(settings, mode, company) as service:
-            await _report(service, console)
+        async with supervision.running(), _running(settings, mode, company) as service:
+            with supervision.serving(service):
+                await _report(service, console)
         return
     console.print("Starting …", style="dim")
     with contextlib.ExitStack() as afterwards:  # what happens on the way out is logged too
-        async with _running(settings, mode, company) as service:
+        async with supervision.running(), _running(settings, mode, company) as service:
             afterwards.enter_context(_log_to_file(service, console))
-            await _show(service, console, show_qr=mode is Mode.WHATSAPP)
+            with supervision.serving(service):
+                await _show(service, console, show_qr=mode is Mode.WHATSAPP)
 
 
 def _running(settings: Settings, mode: Mode, company: str) -> contextlib.AbstractAsyncContextManager[Service]:

@@ -72,6 +72,7 @@ class HostWatch:
         self._slow_since: dict[Member, float] = {}
         self._replacing: asyncio.Task[None] | None = None
         self._renewing: set[Company] = set()
+        self.looked_at = time.monotonic()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -84,12 +85,13 @@ class HostWatch:
                 self._replacing.cancel()
 
     async def look(self) -> None:
-        """Look at every host once."""
+        """Look at every host once. `looked_at` is when that was done last."""
         try:
             await asyncio.gather(*(self._look_at(member) for member in self._hosts.members))
             self._hosts.look()
         except Exception:
             log.exception("looking at the Node hosts failed")
+        self.looked_at = time.monotonic()
 
     async def _look_at(self, member: Member) -> None:
         if not member.engine.is_ready:
