@@ -75,7 +75,7 @@ class Expectations:
 
     def is_connected(self, node: Node) -> bool:
         """Whether nothing stands between the node and a PostgreSQL that works."""
-        return self._server.is_well and node.link.is_clean
+        return self._server.is_well and node.link.is_clean and not node.is_detached
 
     def _is_severed(self, node: Node) -> bool:
         return not self._server.is_there or node.link.is_severed
@@ -86,7 +86,7 @@ class Expectations:
         """The node opened the company. Raises `Violation` where it should not have."""
         seen = self._of(node)
         seen.is_confirmed |= bool(answer["confirmed"])
-        if seen.jumped_apart_s > GRACE_S and self._is_severed(node):
+        if seen.jumped_apart_s > GRACE_S and self._is_severed(node) and not node.is_detached:
             raise Violation(
                 Kind.GRACE,
                 f"{node.name} opened {company} without PostgreSQL, {seen.jumped_apart_s} s after it was gone",
@@ -96,7 +96,7 @@ class Expectations:
         """Raises `Violation` where the node should have opened the company."""
         seen, code = self._of(node), answer["error"]
         if code == "grace_expired":
-            allowed = seen.is_doubtful or seen.is_damaged or not seen.is_confirmed
+            allowed = not node.is_detached and (seen.is_doubtful or seen.is_damaged or not seen.is_confirmed)
         elif code in _AWAY:
             allowed = self._was_disturbed(node) and not self._must_open(node, company)
         else:
@@ -107,7 +107,9 @@ class Expectations:
     def _must_open(self, node: Node, company: str) -> bool:
         """Whether it has all that it takes to open the company without PostgreSQL."""
         seen = self._of(node)
-        trusted = seen.is_confirmed and not seen.is_doubtful and not seen.is_damaged
+        # Who stands on files has no limit of grace to think of.
+        in_grace = node.is_detached or (seen.is_confirmed and not seen.is_doubtful)
+        trusted = in_grace and not seen.is_damaged
         return trusted and self._checker.is_whole(node.name, company)
 
     def may_refuse_writing(self, node: Node, company: str, answer: dict[str, Any]) -> None:

@@ -50,6 +50,22 @@ class Faults:
     async def stop(self, name: str) -> None:
         await self._world.nodes[name].stop()
 
+    async def detach(self, name: str) -> None:
+        """The node leaves PostgreSQL alone, also when it is started again, until `rejoin`."""
+        await self._decide(name, "detach")
+
+    async def rejoin(self, name: str) -> None:
+        await self._decide(name, "rejoin")
+
+    async def _decide(self, name: str, verb: str) -> None:
+        node = self._world.nodes[name]
+        self._world.expect.disturb([node])
+        node.is_detached = verb == "detach"
+        if node.is_able:
+            await node.ask(verb)
+        elif node.is_paused:
+            await node.end()  # it would go on with what it knew
+
     async def pause(self, name: str) -> None:
         self._world.nodes[name].pause()
 

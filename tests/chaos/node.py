@@ -76,7 +76,7 @@ class Node:
         self.open_companies: set[str] = set()
         self.fenced: set[str] = set()  # told by the vault, not yet looked at
         self.note: Callable[[str], None] = lambda _: None
-        self.is_paused = self.is_disk_full = self.is_damage_told = False
+        self.is_paused = self.is_disk_full = self.is_damage_told = self.is_detached = False
         self._zygote = zygote
         self._config = config
         self._incarnation = 0
@@ -103,7 +103,12 @@ class Node:
         await self.end()
         self._incarnation += 1
         self._ready.clear()
-        config = {**self._config, "app": f"{self.name}-{self._incarnation}", "clock": self.clock}
+        config = {
+            **self._config,
+            "app": f"{self.name}-{self._incarnation}",
+            "clock": self.clock,
+            "detached": self.is_detached,
+        }
         pid, connection = self._zygote.fork(config)
         self._pidfd = os.pidfd_open(pid)
         self.note(f"{self.name}: process {self._incarnation} begins")

@@ -58,6 +58,7 @@ class Run:
         for node in world.nodes.values():
             node.resume()
             await node.link.heal()
+            await self._faults.rejoin(node.name)
             await self._faults.disk(node.name, "roomy")
             await world.start(node)
 

@@ -99,6 +99,7 @@ class _Author:
             self._process: 11,
             self._machine: 7,
             self._take_over: contended,
+            self._stand_on_files: 3,
             self._end_one: 12 + contended // 2,
         }
         return self._chance.choices(list(kinds), list(kinds.values()))[0]()
@@ -150,6 +151,16 @@ class _Author:
         if kind == "pause":
             return self._on(f"pause {node}", Step("pause", (node,)), Step("resume", (node,)))
         return self._on(f"down {node}", Step(kind, (node,)), Step("start", (node,)))
+
+    def _stand_on_files(self) -> list[Step]:
+        """Mostly work and a restart come between, and PostgreSQL is there or not as it happens."""
+        node, company = self._chance.choice(self._nodes), self._chance.choice(self._companies)
+        written = self._on(f"files {node}", Step("detach", (node,)), Step("rejoin", (node,)))
+        written.append(Step("write", (node, company, str(self._chance.choice((1, 2, 4))))))
+        if self._chance.random() < 0.5:
+            how = self._chance.choice(("kill", "stop"))
+            written += [Step(how, (node,)), Step("start", (node,)), Step("open", (node, company))]
+        return written
 
     def _take_over(self) -> list[Step]:
         old, new = self._chance.sample(self._nodes, 2)

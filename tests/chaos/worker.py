@@ -19,7 +19,7 @@ from typing import Any
 from standfast.alert import Alert
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company, company_id
-from standfast.errors import CompanyInUse, StandfastError
+from standfast.errors import CompanyInUse, DatabaseUnavailable, StandfastError
 from standfast.logs import configure_logging
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
@@ -31,6 +31,7 @@ from tests.chaos.model import Operation, State, change_text
 from tests.chaos.mutations import MUTATIONS
 
 _LIMIT_BYTES = 2**24
+_ON_FILES = DatabaseUnavailable("this node stands on files", cause="on_files")
 
 
 class _Alerts:
@@ -94,6 +95,12 @@ class Worker:
     async def do_release(self, company: str) -> None:
         self._vault.release(company_id(company))
 
+    async def do_detach(self) -> None:
+        self._vault.detach(_ON_FILES)
+
+    async def do_rejoin(self) -> None:
+        self._vault.rejoin()
+
     async def do_arm(self, point: str, count: int) -> None:
         sabotage.arm(point, count)
 
@@ -152,7 +159,14 @@ async def _serve(connection: socket.socket, config: dict[str, Any]) -> None:
     options = VaultOptions(**config["options"])
     async with (
         database,
-        open_vault(Path(config["directory"]), database, options, alerts=_Alerts(tell), clock=clock) as vault,
+        open_vault(
+            Path(config["directory"]),
+            database,
+            options,
+            alerts=_Alerts(tell),
+            clock=clock,
+            detached=_ON_FILES if config["detached"] else None,
+        ) as vault,
     ):
         worker = Worker(vault, clock, tell)
         tell(event="ready")
