@@ -22,7 +22,7 @@ _THERE = "select name from unnest($1::text[]) name where to_regclass(name) is no
 _AUTH = "select company_id::text, creds::text from whatsapp_auth"
 _KEYS = "select company_id::text, count(*), extract(epoch from max(updated_at))::float8 from whatsapp_keys group by 1"
 _WRITERS = """
-select w.company_id, w.epoch, w.sequence, w.claimed_by::text, n.node::text, n.name
+select w.company_id, w.epoch, w.sequence, w.claimed_by::text, w.base, n.node::text, n.name
 from standfast_writers w
 left join standfast_nodes n on n.node = w.node and n.alive_until > clock_timestamp()
 """
@@ -32,7 +32,7 @@ _IDENTITY = "select id::text from standfast_identity"
 @dataclass(slots=True)
 class Present:
     """One company as it is there now. `identity`: None where there are no creds, or where they cannot be read
-    (`is_damaged`). `holder`: the living node that leases it, by its uuid, and its name. `written_at`: of the newest
+    (`is_damaged`). `base`: nothing was written under a later epoch than this. `holder`: the living node that leases it, by its uuid, and its name. `written_at`: of the newest
     key."""
 
     identity: bytes | None = field(default=None, repr=False)
@@ -44,6 +44,7 @@ class Present:
     sequence: int = 0
     next_pre_key_id: int = 0
     claimed_by: str | None = None
+    base: int = 0
     holder: str | None = None
     holder_name: str | None = None
 
@@ -70,9 +71,14 @@ async def look_at(database: Database) -> Target:
         found: dict[str, Present] = {}
         if {"standfast_writers", "standfast_nodes"} <= there:
             for company, *facts in await _rows(connection, _WRITERS):
-                epoch, sequence, claimed_by, holder, name = facts
+                epoch, sequence, claimed_by, base, holder, name = facts
                 found[company] = Present(
-                    epoch=epoch, sequence=sequence, claimed_by=claimed_by, holder=holder, holder_name=name
+                    epoch=epoch,
+                    sequence=sequence,
+                    claimed_by=claimed_by,
+                    base=base,
+                    holder=holder,
+                    holder_name=name,
                 )
         living: dict[str, Present] = {}
         if "whatsapp_auth" in there:
