@@ -71,6 +71,11 @@ COMMANDS = (
     Listed("backup", "backup", "Backups of the database: run, list, show, prove, copy elsewhere, put back."),
     Listed("restore", "restore", "Put companies back to what they were at a second, out of the change log."),
     Listed(
+        "emergency",
+        "emergency",
+        "Stand on files while PostgreSQL is gone, and go back: to-files, to-postgres, status.",
+    ),
+    Listed(
         "changelog",
         "changelog",
         "The log of every change, for 'standfast restore --at': list, verify, fetch, compact.",

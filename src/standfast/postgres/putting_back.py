@@ -86,15 +86,14 @@ async def _take(connection: BoundedConnection, whole: Whole, seen: Seen) -> int:
     if row != (seen.epoch, seen.sequence):
         raise moved_on(company)
     known = max(whole.known, seen.epoch)
-    found = await (
-        await connection.execute(_ACQUIRE, [company, whole.node, known, seen.epoch])
-    ).fetchone()
+    found = await (await connection.execute(_ACQUIRE, [company, whole.node, known, seen.epoch])).fetchone()
     assert found is not None, "a function answers with one row"
     outcome, epoch, holder = found
     if outcome == "held":
         raise CompanyInUse(
             f"the node {holder} holds {company}",
-            next_step="Stop its session there, or leave it to that node: --prefer postgresql --company " + company,
+            next_step="Stop its session there, or leave it to that node: --prefer postgresql --company "
+            + company,
             holder=holder,
         )
     if outcome != "acquired":

@@ -17,8 +17,8 @@ from standfast.authstate.company import Company, company_id
 from standfast.errors import StandfastError
 from standfast.jobs.emergency.return_node import Brought, NodeStanding, ReturnNode
 from standfast.postgres.putting_back import Seen
-from standfast.service.params import checked
 from standfast.service.link import Link
+from standfast.service.params import checked
 from standfast.sessions.gateway import OperatorMethod
 from standfast.sessions.pool import SessionPool
 from standfast.sessions.session import State
@@ -60,7 +60,7 @@ class Bind(msgspec.Struct):
 class Within(msgspec.Struct):
     """Params of `emergency.recovered`."""
 
-    timeout_s: float
+    within_s: float
 
 
 class ReturnMethods:
@@ -133,7 +133,7 @@ class ReturnMethods:
         await self._node.leave()
 
     async def _recovered(self, connection: Connection, params: msgspec.Raw) -> Any:
-        return {"recovered": await self._node.recovered(checked(Within, params).timeout_s)}
+        return {"recovered": await self._node.recovered(checked(Within, params).within_s)}
 
     async def _heard(self, connection: Connection, params: msgspec.Raw) -> Any:
         return {one.company: self._how(one.company) for one in self._pool.sessions() if one.wanted}
@@ -176,7 +176,9 @@ class ServiceReturn:
 
     async def keep(self, company: str, folder: Path) -> bool:
         return bool(
-            (await self._ask("emergency.keep", _COMPANY_TIMEOUT_S, company=company, folder=str(folder)))["kept"]
+            (await self._ask("emergency.keep", _COMPANY_TIMEOUT_S, company=company, folder=str(folder)))[
+                "kept"
+            ]
         )
 
     async def give_up(self, company: str) -> bool:
@@ -186,7 +188,7 @@ class ServiceReturn:
         await self._ask("emergency.leave")
 
     async def recovered(self, timeout_s: float) -> bool:
-        answer = await self._ask("emergency.recovered", timeout_s + _MARGIN_S, timeout_s=timeout_s)
+        answer = await self._ask("emergency.recovered", timeout_s + _MARGIN_S, within_s=timeout_s)
         return bool(answer["recovered"])
 
     async def sessions(self) -> Mapping[str, str]:

@@ -15,15 +15,15 @@ from pathlib import Path
 import msgspec
 
 from standfast.alert import AlertSink
-from standfast.authstate.company import Company, company_id
+from standfast.authstate.company import company_id
 from standfast.authstate.creds import identity_key
 from standfast.errors import AuthStateCorrupt, EmergencyRefused
 from standfast.jobs.context import JobContext
 from standfast.jobs.emergency.comparison import Kept
+from standfast.jobs.emergency.mode import Mode
 from standfast.jobs.emergency.return_node import Brought, NodeStanding, ReturnNode
 from standfast.jobs.progress import Progress
 from standfast.postgres.observing import NOBODY
-from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.putting_back import Seen
 from standfast.service.database import open_database, reachable_options
@@ -127,7 +127,7 @@ class LocalReturn:
             if company not in mode.done:
                 await self._files.note(msgspec.structs.replace(mode, done=[*mode.done, company]))
 
-    def _mode(self) -> "Mode":
+    def _mode(self) -> Mode:
         if self._files.mode is None:
             raise EmergencyRefused("this node does not stand on files: there is no way back to go")
         return self._files.mode
@@ -171,9 +171,7 @@ async def returning_context(
 
 
 @contextlib.asynccontextmanager
-async def _standing_here(
-    settings: Settings, alerts: AlertSink
-) -> AsyncIterator[tuple[Database, ReturnNode]]:
+async def _standing_here(settings: Settings, alerts: AlertSink) -> AsyncIterator[tuple[Database, ReturnNode]]:
     files = FilesMode(settings, alerts)
     detached = files.read()
     if detached is None:

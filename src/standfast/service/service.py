@@ -50,6 +50,8 @@ from standfast.service.picture import HealthPicture
 from standfast.service.pre_keys import asks_sessions
 from standfast.service.readers import Readers
 from standfast.service.restore_methods import RestoreMethods
+from standfast.service.return_methods import ReturnMethods
+from standfast.service.returning import LocalReturn
 from standfast.service.roster import VaultRoster
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
@@ -270,6 +272,7 @@ class Service:
             settings, self.database, self.vault, self.alerts, asks_sessions(self.pool), options.schedule
         )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
+        returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool)
         watched = Watched(
             self.database,
             self.vault,
@@ -295,6 +298,7 @@ class Service:
             self.alerts,
             self.keeping,
             restoring,
+            returning,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 

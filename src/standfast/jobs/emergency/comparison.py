@@ -78,7 +78,8 @@ def compare(
     is_done: bool = False,
 ) -> Compared:
     """`node`: this one's, as PostgreSQL knows it. `is_ours`: the database is the one that the node left, or an empty
-    one in its place. `is_same`: content that was compared is the same. `is_done`: an earlier run has brought it back."""
+    one in its place. `is_same`: content that was compared is the same. `is_done`: an earlier run has brought it
+    back."""
     compared = Compared(
         kept.company,
         "files newer",

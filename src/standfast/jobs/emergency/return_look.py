@@ -44,8 +44,8 @@ class Outlook(msgspec.Struct):
 async def look(
     context: JobContext, node: ReturnNode, wish: Wish, *, other_database: bool = False
 ) -> tuple[Outlook, NodeStanding]:
-    """As things stand now. `EmergencyRefused` where the node does not stand on files, PostgreSQL is still away, takes no
-    writes, or is another database than the one that was left and that was not asked for."""
+    """As things stand now. `EmergencyRefused` where the node does not stand on files, PostgreSQL is still away, takes
+    no writes, or is another database than the one that was left and that was not asked for."""
     StepsFile(context.settings.state_dir).refuse_unfinished()
     await _answering(context)
     standing = await node.standing()

@@ -61,8 +61,8 @@ class ReturnNode(Protocol):
         ...
 
     async def put_back(self, company: str, seen: Seen) -> Brought:
-        """Put the company's whole state in place of what PostgreSQL was `seen` to have, in one transaction, and note that
-        it is done. Raises where PostgreSQL has something else by now."""
+        """Put the company's whole state in place of what PostgreSQL was `seen` to have, in one transaction, and note
+        that it is done. Raises where PostgreSQL has something else by now."""
         ...
 
     async def keep(self, company: str, folder: Path) -> bool:

@@ -32,8 +32,8 @@ _IDENTITY = "select id::text from standfast_identity"
 @dataclass(slots=True)
 class Present:
     """One company as it is there now. `identity`: None where there are no creds, or where they cannot be read
-    (`is_damaged`). `base`: nothing was written under a later epoch than this. `holder`: the living node that leases it, by its uuid, and its name. `written_at`: of the newest
-    key."""
+    (`is_damaged`). `base`: nothing was written under a later epoch. `holder`: the living node that leases it, by its
+    uuid, and its name. `written_at`: of the newest key."""
 
     identity: bytes | None = field(default=None, repr=False)
     has_creds: bool = False

@@ -1,0 +1,72 @@
+"""What tests of the way back share: a node on files, a session that writes all the time, no questions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from standfast.alert import LoggedAlerts
+from standfast.authstate.company import Company
+from standfast.jobs.emergency.comparison import Wish
+from standfast.jobs.emergency.mode import FORMAT, Mode, Placed
+from standfast.jobs.emergency.return_look import Outlook
+from standfast.jobs.emergency.return_report import ReturnReport
+from standfast.jobs.emergency.to_postgres import ToPostgres
+from standfast.jobs.progress import Silent
+from standfast.service.returning import returning_context
+from standfast.settings import Settings
+from tests.integration.services import ACME, Running
+
+
+async def on_files(now: Running, companies: Sequence[Company] = (ACME,)) -> None:
+    """Open these companies, and stand on files with them; folders play no part."""
+    vault, placed = now.service.vault, {}
+    for company in companies:
+        if (holding := vault.held.get(company)) is None or not holding.is_open:
+            await vault.open(company)
+        record = vault.replica.record(company)
+        assert record is not None
+        placed[str(company)] = Placed("replica", record.epoch, record.sequence, str(company))
+    root = now.service.settings.state_dir / "emergency"
+    await now.service.files.enter(Mode(FORMAT, "e1", "files", time.time(), str(root), placed))
+
+
+async def looked(settings: Settings, wish: Wish | None = None, **options: bool) -> Outlook:
+    async with returning_context(settings, Silent(), LoggedAlerts()) as (context, node):
+        return await ToPostgres(context, node, wish or Wish(), **options).look()
+
+
+async def returned(settings: Settings, wish: Wish | None = None, **options: bool) -> ReturnReport:
+    """Go back with whatever the comparison says."""
+    async with returning_context(settings, Silent(), LoggedAlerts()) as (context, node):
+        job = ToPostgres(context, node, wish or Wish(), **options)
+        return await job.run(await job.look())
+
+
+class Ledger:
+    """What a session was told is durable."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, bytes] = {}
+
+
+@contextlib.asynccontextmanager
+async def writing(now: Running, company: Company = ACME) -> AsyncIterator[Ledger]:
+    """A session that writes every few milliseconds, each time another key or a key anew."""
+    ledger = Ledger()
+
+    async def write() -> None:
+        for count in range(1_000_000):
+            key_id, value = f"w{count % 50}", b'{"n":%d}' % count
+            await now.service.vault.set_keys(company, {"session": {key_id: value}})
+            ledger.written[key_id] = value
+            await asyncio.sleep(0.002)
+
+    task = asyncio.create_task(write())
+    try:
+        yield ledger
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
