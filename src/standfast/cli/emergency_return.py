@@ -22,6 +22,7 @@ from standfast.cli.output import JsonOption, console, duration, print_json
 from standfast.cli.restoring import Later, agreed
 from standfast.errors import EmergencyFailed, EmergencyRefused, UsageError
 from standfast.jobs.emergency.comparison import WORDS, Compared, Preferred, Wish
+from standfast.jobs.emergency.mode import ModeFile
 from standfast.jobs.emergency.return_look import Outlook
 from standfast.jobs.emergency.return_report import BroughtBack, ReturnReport
 from standfast.jobs.emergency.to_postgres import ToPostgres
@@ -70,8 +71,6 @@ async def _returned(
     wish: Wish, *, other_database: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> ReturnReport | None:
     settings = current_settings()
-    from standfast.jobs.emergency.mode import ModeFile
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(ModeFile(settings.state_dir).locked())
         progress = Later(stack, as_json=as_json)
@@ -170,6 +169,8 @@ def _print_report(report: ReturnReport, *, as_json: bool) -> None:
         print_json(document | {"ok": report.ok})
     else:
         _print_done(report)
+    if report.undecided and not as_json:
+        raise undecided_error(report.undecided)
     if report.undecided:
         raise typer.Exit(EmergencyRefused.exit_code)
     if not report.ok:

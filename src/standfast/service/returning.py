@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from standfast.alert import AlertSink
+from standfast.alert import Alert, AlertSink
 from standfast.authstate.company import company_id
 from standfast.authstate.creds import identity_key
 from standfast.errors import AuthStateCorrupt, EmergencyRefused
@@ -142,6 +142,13 @@ def _kept(replica: Replica, record: Record) -> Kept:
     return Kept(record.company, record.epoch, record.sequence, is_whole and bool(identity), identity)
 
 
+class _Untold:
+    """Takes alerts, and tells nobody."""
+
+    def take(self, alert: Alert) -> None:
+        pass
+
+
 @contextlib.asynccontextmanager
 async def returning_context(
     settings: Settings, progress: Progress, alerts: AlertSink
@@ -172,7 +179,8 @@ async def returning_context(
 
 @contextlib.asynccontextmanager
 async def _standing_here(settings: Settings, alerts: AlertSink) -> AsyncIterator[tuple[Database, ReturnNode]]:
-    files = FilesMode(settings, alerts)
+    # Of its mode only a service tells: what this process does is shown to whoever runs it.
+    files = FilesMode(settings, _Untold())
     detached = files.read()
     if detached is None:
         raise EmergencyRefused(

@@ -108,7 +108,7 @@ def compare(
         compared.verdict, compared.why = "conflict", against
         preferred = wish.of(kept.company)
         compared.action = _DECIDED[preferred] if preferred else "decide"
-    elif is_ours and now.has_creds and (now.epoch, now.sequence) == (kept.epoch, kept.sequence):
+    elif is_same or _has_all(kept, now, is_ours=is_ours):
         compared.verdict = "equal"
     return compared
 
@@ -120,6 +120,10 @@ def needs_content(kept: Kept, now: Present, node: str, *, is_ours: bool) -> bool
     if now.holder not in (None, node):
         return False
     return bool(_against(kept, now, is_ours=is_ours)) and _identity(now) == kept.identity
+
+
+def _has_all(kept: Kept, now: Present, *, is_ours: bool) -> bool:
+    return is_ours and now.has_creds and (now.epoch, now.sequence) == (kept.epoch, kept.sequence)
 
 
 def _against(kept: Kept, now: Present, *, is_ours: bool) -> str:

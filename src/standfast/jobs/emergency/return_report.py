@@ -34,7 +34,7 @@ class BroughtBack(msgspec.Struct, omit_defaults=True):
     error: str | None = None
 
 
-class ReturnReport(msgspec.Struct, omit_defaults=True):
+class ReturnReport(msgspec.Struct):
     """`is_back`: the node stands on PostgreSQL; else it stands on files as before. `is_confirmed`: PostgreSQL has
     confirmed it, and every journal. `folders`: where the folders are that were used, and stay. `writes_lost`: of what
     was acknowledged while the node stood on files, where nothing was decided for PostgreSQL."""
