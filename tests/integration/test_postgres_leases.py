@@ -232,6 +232,13 @@ async def test_a_copied_state_directory_is_noticed(leases: Leases, database: Dat
     assert getattr(done, "outcome", done) == "fenced"
 
 
+async def test_a_database_that_was_set_up_anew_shares_nobody(leases: Leases, database: Database) -> None:
+    """Where no row of the node is found any more, no other process has spoken for it."""
+    await leases.heartbeat(ONE, "one", TTL_S)
+    await database.fetch(sql("delete from standfast_nodes"))
+    assert not (await leases.heartbeat(ONE, "one", TTL_S)).shared
+
+
 async def test_leaving_gives_everything_back_at_once(leases: Leases, database: Database) -> None:
     """Also for the next process of the node; a leave of a former one that comes late takes nothing away."""
     await acquired(leases, ONE)

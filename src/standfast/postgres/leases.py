@@ -101,7 +101,8 @@ class Leases:
                 next_step="Restore that table's row from a backup, or restore the whole database.",
                 cause="schema",
             )
-        shared = self._has_beaten and instance != self._instance
+        # In a database that was set up anew nobody has spoken for the node yet.
+        shared = self._has_beaten and instance not in (None, self._instance)
         self._has_beaten = True
         return Heartbeat(revision, database, shared)
 
