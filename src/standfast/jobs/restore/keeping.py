@@ -47,8 +47,7 @@ class Keeper:
     async def _keep(self, planned: Planned, place: Path) -> Path | None:
         known = planned.sequence_known
         is_newest = known is not None and known >= planned.sequence_now
-        from_replica = self._node is not None and is_newest and planned.action != "replay"
-        if from_replica and self._node is not None and await self._node.keep(planned.company, place):
+        if is_newest and planned.action != "replay" and await self._kept_by_node(planned.company, place):
             return place
         change = await self._present(Company(planned.company))
         if change is None:
@@ -64,6 +63,13 @@ class Keeper:
             kept_change.write, file, Company(planned.company), change, {"reason": "restore"}
         )
         return file
+
+    async def _kept_by_node(self, company: str, place: Path) -> bool:
+        """Whether the node's replica has put it there; what it cannot read is kept as PostgreSQL has it."""
+        try:
+            return self._node is not None and await self._node.keep(company, place)
+        except AuthStateCorrupt:
+            return False
 
     async def _present(self, company: Company) -> Change | None:
         change = Change()
