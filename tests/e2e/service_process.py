@@ -7,14 +7,14 @@ import asyncio
 import json
 import sys
 
+from standfast.cli.context import current_settings
 from standfast.service.service import Service, ServiceOptions
-from standfast.settings import load_settings
 from tests.e2e.conftest import QUICK
 
 
 async def run(host_environment: dict[str, str]) -> None:
     """Until the process is killed."""
-    async with Service(load_settings(), ServiceOptions(host_environment=host_environment, backoff=QUICK)):
+    async with Service(current_settings(), ServiceOptions(host_environment=host_environment, backoff=QUICK)):
         print("running", flush=True)  # noqa: T201 - what the test waits for
         await asyncio.Event().wait()
 

@@ -87,6 +87,11 @@ COMMANDS = (
         "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
     ),
     Listed(
+        "runbook",
+        "runbook",
+        "Show what to do when PostgreSQL is in trouble: which scenario fits now, or one of them in full.",
+    ),
+    Listed(
         "alerts", "alerts", "Show what operators were told of, and what goes on; 'test' tries the channels."
     ),
     Listed("config", "config", "Show every setting with its source; secrets are masked."),

@@ -16,3 +16,4 @@ class EmergencySettings(BaseSettings):
 
     emergency_dir: AbsolutePath | None = Field(None, alias="STANDFAST_EMERGENCY_DIR")
     mirror_interval_ms: int = Field(200, alias="STANDFAST_MIRROR_INTERVAL_MS", ge=20, le=60_000)
+    runbook_contacts: str | None = Field(None, alias="STANDFAST_RUNBOOK_CONTACTS", max_length=2_000)

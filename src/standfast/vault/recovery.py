@@ -75,7 +75,8 @@ class Recovery:
         refusal = DatabaseRejected(
             "PostgreSQL answers at this address, but it is another database than the one that this node's replica "
             "belongs to; nothing is read from it or written to it",
-            next_step="Correct DATABASE_URL (or POSTGRES_*); if this one is meant, restart this node.",
+            next_step="Correct DATABASE_URL (or POSTGRES_*). Where the former server is lost and this is the new one: "
+            "'standfast runbook loss', before any restart. Where this one is meant as it is: restart this node.",
             cause="foreign_database",
         )
         if self._vault.detached is None:
