@@ -25,7 +25,7 @@ async def place() -> AsyncIterator[Installation]:
 
 async def run_document(place: Installation, name: str) -> None:
     """Every block in its order, in the state that it asks for; told is all that differs, not the first of it."""
-    state, wrong = "", []
+    state, wrong = "", list[str]()
     for block in load(DOCS / name):
         if block.setup != state:
             try:
