@@ -91,7 +91,7 @@ async def test_an_empty_database_is_made_ready_once(bare_database: Database) -> 
     )
     done = await migrate(bare_database)
     assert done == planned
-    assert [step.version for step in done.steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.version for step in done.steps] == [1, 2, 3, 4, 5, 6, 7]
     assert (await migrate(bare_database)).is_empty
     assert (await statistics(bare_database)).records == 0
 
@@ -247,11 +247,28 @@ async def test_a_dropped_table_is_made_again(bare_database: Database) -> None:
     assert await store.get_keys(ACME, "session", ["1"]) == {}
 
 
-async def test_a_newer_schema_is_not_touched(bare_database: Database) -> None:
+async def test_a_newer_schema_is_used_and_not_touched(bare_database: Database) -> None:
+    """In an upgrade an old node may start, or start again, after a new one has migrated: the new one only added. Where
+    it says that older ones cannot use the schema, they refuse."""
     await migrate(bare_database)
     await script(bare_database, "insert into standfast_migrations values (99, 'future', 'x')")
+    assert (await migrate(bare_database)).is_empty
+    await script(bare_database, "update standfast_migrations set breaks_below = 99 where version = 99")
     with pytest.raises(DatabaseRejected, match="newer Standfast"):
         await migrate(bare_database)
+
+
+async def test_a_ledger_of_before_that_is_read(bare_database: Database) -> None:
+    """The column came with version 7: a database of version 6 is brought up, and then has it."""
+    await migrate(bare_database)
+    await script(
+        bare_database,
+        "drop table standfast_handovers; delete from standfast_migrations where version = 7;"
+        " alter table standfast_migrations drop column breaks_below",
+    )
+    assert [step.version for step in (await migrate(bare_database)).steps] == [7]
+    await script(bare_database, "update standfast_migrations set breaks_below = null where version = 7")
+    assert (await migrate(bare_database)).is_empty
 
 
 async def test_an_altered_migration_is_noticed(bare_database: Database) -> None:

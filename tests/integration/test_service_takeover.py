@@ -98,6 +98,23 @@ async def test_a_company_is_taken_over_once_its_node_is_dead(
     assert session.wanted
 
 
+async def test_what_was_given_away_comes_back_when_its_node_dies(
+    database: Database, pool: SessionPool, told: Alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that was handed over is nobody's wish here, until the node that has it is dead."""
+    monkeypatch.setattr(module, "INTERVAL_S", 0.02)
+    await Leases(database).heartbeat(OTHER, "two", 60.0)
+    await sessions_table.set_wanted(database, ACME, True)
+    takeover = Takeover(database, pool, THIS, told)
+    working = asyncio.create_task(takeover.run())
+    takeover.expect(ACME, "two")
+    await looked_at(database)
+    assert told.names() == []
+    await Leases(database).heartbeat(OTHER, "two", 0.01)
+    await until(lambda: told.names() == ["taken_over"])
+    working.cancel()
+
+
 @pytest.mark.usefixtures("refused")
 async def test_what_was_stopped_at_the_other_node_is_not_taken_over(database: Database, told: Alerts) -> None:
     """Its operator did not want it any more before the node ended."""

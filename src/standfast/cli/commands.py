@@ -44,6 +44,11 @@ COMMANDS = (
         "logout", "sessions", "Unlink the company's device at WhatsApp; it must be paired anew afterwards."
     ),
     Listed(
+        "handover",
+        "handover",
+        "Give sessions to another living node, one by one, as before an upgrade.",
+    ),
+    Listed(
         "pair",
         "pairing",
         "Pair a company: shows the QR (or, with --phone, the pairing code) and waits until it is connected.",

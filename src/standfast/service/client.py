@@ -40,6 +40,7 @@ from standfast.settings import state_directory
 
 SEND_WAIT_S = 30.0
 DOWNLOAD_TIMEOUT_S = 300.0
+HANDOVER_TIMEOUT_S = 90.0
 T = TypeVar("T")
 
 
@@ -193,6 +194,16 @@ class Client:
         """Have the service write the company's auth state as `folder` (absolute)."""
         params = {"company": company, "folder": str(folder), "overwrite": overwrite}
         return await self._typed(ExportedFolder, "companies.export", params)
+
+    async def nodes(self) -> list[dict[str, str]]:
+        """The other nodes that live: `node`, which identifies it, and `name`."""
+        return await self._typed(list[dict[str, str]], "nodes.list", {})
+
+    async def hand_over(self, company: str, node: str, name: str) -> dict[str, Any]:
+        """Give the company's session to another living node, as `nodes` has it: docs/upgrade.md. `closed_s` of the
+        answer is how long it was nobody's. Where it fails the session runs here as before."""
+        params = {"company": company, "node": node, "name": name}
+        return await self._typed(dict[str, Any], "sessions.hand_over", params, HANDOVER_TIMEOUT_S)
 
     async def quarantine(self, verb: Literal["list", "show", "apply", "discard"], **params: int | str) -> Any:
         """See docs/protocol.md: the entries; one entry; what became of one."""

@@ -12,6 +12,7 @@ from standfast.alerts.channel import Channel
 from standfast.alerts.courier import CourierOptions
 from standfast.health.monitor import Pace
 from standfast.jobs.schedule.scheduler import Pace as SchedulePace
+from standfast.service.handover import HandoverOptions
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.engine import EngineOptions
 from standfast.sessions.hosts import HostsOptions
@@ -38,4 +39,5 @@ class ServiceOptions:
     clock: Clock = field(default_factory=SystemClock)
     channels: Sequence[Channel] | None = None  # of alerts; None: those that the settings name
     couriers: CourierOptions = field(default_factory=CourierOptions)
+    handover: HandoverOptions = field(default_factory=HandoverOptions)
     schedule: SchedulePace = field(default_factory=SchedulePace)

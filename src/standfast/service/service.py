@@ -25,6 +25,7 @@ from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
 from standfast.node import bridge_directory, node_binary
+from standfast.postgres.handovers import Handovers
 from standfast.postgres.pool import Database
 from standfast.postgres.replication import Replication
 from standfast.service.alerting import Alerting
@@ -38,6 +39,7 @@ from standfast.service.exporter import Exporter
 from standfast.service.files_mode import FilesMode
 from standfast.service.follower import DatabaseFollower
 from standfast.service.foundation import Foundation, cancelled
+from standfast.service.handover import Handover
 from standfast.service.holders import Holders
 from standfast.service.hooking import Hooking
 from standfast.service.instruments import Instruments
@@ -119,6 +121,7 @@ class Service:
         self.watch: HostWatch
         self._follower: DatabaseFollower
         self._takeover: Takeover
+        self._handover: Handover
         self._archivist: Archivist
 
     @property
@@ -183,6 +186,7 @@ class Service:
             await self.hosts.start()
             self._stack.push_async_callback(self.hosts.stop)
             self._spawn(self.watch.run())
+            self._spawn(self._handover.run())
             self._stack.push_async_callback(self.pool.halt)
             self._stack.push_async_callback(self.messenger.outbox.stop)
             if self.http is not None:
@@ -273,6 +277,16 @@ class Service:
         )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
         returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool)
+        self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
+        self._handover = Handover(
+            Handovers(self.database, self.vault.replica.node),
+            self.pool,
+            self.vault,
+            self.messenger.outbox,
+            self._takeover,
+            lambda: any(member.engine.is_ready for member in self.hosts.members),
+            options.handover,
+        )
         watched = Watched(
             self.database,
             self.vault,
@@ -299,6 +313,7 @@ class Service:
             self.keeping,
             restoring,
             returning,
+            self._handover,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
@@ -311,7 +326,6 @@ class Service:
         self._follower = DatabaseFollower(
             self.vault, self.roster, self._foundation.schema, None if self.options.gateway_only else self.pool
         )
-        self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
         self._archivist = Archivist(self.roster, self.pool, self.alerts)
         self.vault.outage.changed(lambda _state: self._archivist.wake())
         for listener in (self._takeover.take, self._archivist.take):

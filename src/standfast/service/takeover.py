@@ -39,6 +39,7 @@ class Takeover:
         self._node = node
         self._alerts = alerts
         self._holders: dict[Company, str] = {}
+        self._given: dict[Company, str] = {}
         self._waiting = asyncio.Event()
 
     def take(self, event: Event) -> None:
@@ -50,7 +51,12 @@ class Takeover:
                 self._holders[Company(event.company)] = str(holder)
                 self._waiting.set()
         elif event.kind == "state" and event.data.get("state") != State.CLOSED:
-            self._holders.pop(Company(event.company), None)
+            self._forget(Company(event.company))
+
+    def expect(self, company: Company, holder: str) -> None:
+        """This node gave the company to that one: it goes on here should that one die."""
+        self._given[company] = holder
+        self._waiting.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -63,24 +69,29 @@ class Takeover:
                 continue  # an outage is told elsewhere, and while it lasts nobody can know who lives
             except StandfastError as error:
                 log.warning("other nodes' leases could not be looked at", code=error.code)
-            if not self._holders:
+            if not (self._holders or self._given):
                 self._waiting.clear()
 
     async def _look(self) -> None:
         self._forget_unwanted()
-        if not self._holders:
+        holders = self._holders | self._given
+        if not holders:
             return
-        names = sorted(set(self._holders.values()))
+        names = sorted(set(holders.values()))
         living = {row[0] for row in await self._database.fetch(_LIVING, [self._node, names])}
-        dead = {company: holder for company, holder in self._holders.items() if holder not in living}
+        dead = {company: holder for company, holder in holders.items() if holder not in living}
         if not dead:
             return
         # Stopped by an operator at the other node, for all that is known here.
         wanted = set(await list_wanted(self._database))
         for company, holder in dead.items():
-            self._holders.pop(company, None)
+            self._forget(company)
             if company in wanted:
                 await self._start(company, holder)
+
+    def _forget(self, company: Company) -> None:
+        self._holders.pop(company, None)
+        self._given.pop(company, None)
 
     async def _start(self, company: Company, holder: str) -> None:
         try:

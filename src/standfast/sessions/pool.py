@@ -83,7 +83,7 @@ class SessionPool:
         companies = await self._roster.wanted()
         for company in companies:
             session = self._known(company)
-            session.wanted = True
+            session.wanted, session.handed_to = True, None
             self._driver.launch_later(session)
         return len(companies)
 
@@ -105,6 +105,15 @@ class SessionPool:
         await self._want(session, False)
         async with session.lock:
             await self._driver.end(session, "stopped by an operator")
+        return session
+
+    async def give_up(self, company: str, to: str) -> Session:
+        """End the session: the node `to` goes on with it. The wish to have it connected stays as it is."""
+        session = self._existing(company)
+        session.wanted = False
+        async with session.lock:
+            next_step = f"Use it there; 'standfast start {company}' there, should it not run."
+            await self._driver.end(session, f"handed over to the node {to}", next_step)
         return session
 
     async def restart(self, company: str) -> Session:
@@ -190,6 +199,11 @@ class SessionPool:
         """The company's session, open or on its way to be. Raises `CompanyUnknown`, or `SessionNotOpen` where only
         somebody's doing would open it."""
         session = self._existing(company)
+        if session.handed_to is not None:
+            raise SessionNotOpen(
+                f"the session of company {session.company!r} is handed over to the node {session.handed_to}",
+                next_step="Send it there.",
+            )
         if session.state is State.OPEN:
             return session
         if session.wanted and session.state not in ENDED:
@@ -249,7 +263,7 @@ class SessionPool:
         await self._driver.close()
 
     async def _want(self, session: Session, wanted: bool) -> None:
-        session.wanted = wanted
+        session.wanted, session.handed_to = wanted, None
         await remember(session.company, self._roster.want(session.company, wanted))
 
     async def _startable(self, company: str) -> Session:

@@ -1,7 +1,7 @@
 """Bringing a database to the schema that this version needs: `migrate`, and `migrate(dry_run=True)` to look first.
 
 Invariant: all of it in one transaction, under one lock. It only adds: no table, column, index or row is removed
-or changed in meaning.
+or changed in meaning. So an older version runs on a newer schema, unless that says that it cannot (`breaks_below`).
 """
 
 from __future__ import annotations
@@ -85,15 +85,16 @@ async def _bring_up(connection: AsyncConnection[tuple[Any, ...]], dry_run: bool)
 
 async def _missing(connection: AsyncConnection[tuple[Any, ...]]) -> list[Numbered]:
     applied = await applied_versions(connection)
-    newest = max(applied, default=0)
-    if newest > NUMBERED[-1].version:
+    known = NUMBERED[-1].version
+    if any(one.breaks_below > known for one in applied.values()):
         raise DatabaseRejected(
-            f"a newer Standfast migrated the database to version {newest}; this one knows {NUMBERED[-1].version}",
+            f"a newer Standfast migrated the database to version {max(applied)}, which this one (it knows {known}) "
+            "cannot use",
             next_step="Update Standfast on this machine to the version that runs on the others.",
             cause="newer_schema",
         )
     for number in NUMBERED:
-        if number.version in applied and applied[number.version] != number.checksum:
+        if number.version in applied and applied[number.version].checksum != number.checksum:
             raise DatabaseRejected(
                 f"migration {number.version} ({number.name}) was applied with other contents than this version's",
                 next_step="Restore the database from before that migration, or use the Standfast that applied it.",

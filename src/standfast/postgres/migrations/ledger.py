@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 
@@ -17,8 +17,13 @@ create table if not exists standfast_migrations (
     version    integer     not null primary key,
     name       text        not null,
     checksum   text        not null,
-    applied_at timestamptz not null default now()
+    applied_at timestamptz not null default now(),
+    breaks_below integer null
 )
+"""
+# By way of JSON, since a ledger of before version 7 has no such column.
+_APPLIED = """
+select version, checksum, coalesce((to_jsonb(m) ->> 'breaks_below')::integer, 0) from standfast_migrations m
 """
 
 
@@ -48,15 +53,22 @@ def _numbered() -> tuple[Numbered, ...]:
 NUMBERED = _numbered()
 
 
-async def applied_versions(connection: AsyncConnection[tuple[Any, ...]]) -> dict[int, str]:
-    """Version and checksum of every migration that the database has had."""
+class Applied(NamedTuple):
+    """`breaks_below`: versions that know no migration as high as this cannot use the schema; 0: every one can."""
+
+    checksum: str
+    breaks_below: int
+
+
+async def applied_versions(connection: AsyncConnection[tuple[Any, ...]]) -> dict[int, Applied]:
+    """Every migration that the database has had, by its version."""
     found = await (
         await connection.execute("select to_regclass('standfast_migrations') is not null")
     ).fetchone()
     if found is None or not found[0]:
         return {}
-    cursor = await connection.execute("select version, checksum from standfast_migrations")
-    return dict(await cursor.fetchall())
+    cursor = await connection.execute(_APPLIED)
+    return {version: Applied(*rest) for version, *rest in await cursor.fetchall()}
 
 
 async def record(connection: AsyncConnection[tuple[Any, ...]], number: Numbered) -> None:
