@@ -18,11 +18,13 @@ from standfast.jobs.progress import Silent
 from standfast.service.returning import returning_context
 from standfast.settings import Settings
 from tests.integration.services import ACME, Running
+from tests.support import until
 
 
 async def on_files(now: Running, companies: Sequence[Company] = (ACME,)) -> None:
     """Open these companies, and stand on files with them; folders play no part."""
     vault, placed = now.service.vault, {}
+    await until(lambda: vault.replica.database is not None)
     for company in companies:
         if (holding := vault.held.get(company)) is None or not holding.is_open:
             await vault.open(company)

@@ -67,8 +67,8 @@ async def test_a_database_that_was_lost_becomes_the_one_that_was_left(
     settings = settings_of(state, database_options)
     async with running(state, database_options) as now:
         await now.in_state("online")
-        identity = now.service.vault.replica.database
         await on_files(now)
+        identity = now.service.vault.replica.database
         lose(database_options)
         outlook = await looked(settings)
         assert (outlook.identity, [one.verdict for one in outlook.companies]) == (identity, ["files newer"])

@@ -71,9 +71,10 @@ def export_folder(
     return len(files)
 
 
-def import_folder(directory: Path) -> Folder:
+def import_folder(directory: Path, left_out: list[tuple[str, str]] | None = None) -> Folder:
     """Everything in `directory`, in canonical form. `UsageError` where it is no such folder, `AuthStateCorrupt` naming
-    the file that is damaged."""
+    the file that is damaged. With `left_out`, damaged keys are left out and named there, by type and id; damaged creds
+    are an error still."""
     names = _names(directory)
     if CREDS not in names:
         raise AuthStateCorrupt(
@@ -82,13 +83,19 @@ def import_folder(directory: Path) -> Folder:
         )
     creds = _read(directory / CREDS)
     _checked_creds(directory, creds)
-    index = _index(directory) if INDEX in names else {}
+    index = _index_if_whole(directory, tolerant=left_out is not None) if INDEX in names else {}
     types = {entry["type"] for entry in index.values()}
     keys: dict[str, dict[str, bytes]] = {}
     changed = added = 0
     for name in names - {CREDS, INDEX}:
         key_type, key_id = _key(directory, name, index, types)
-        raw = _read(directory / name)
+        try:
+            raw = _read(directory / name)
+        except AuthStateCorrupt:
+            if left_out is None:
+                raise
+            left_out.append((key_type, key_id))
+            continue
         keys.setdefault(key_type, {})[key_id] = raw
         added += name not in index
         changed += name in index and index[name]["sha256"] != _digest(raw)
@@ -137,6 +144,16 @@ def _names(directory: Path) -> set[str]:
         raise UsageError(f"{directory} cannot be read as a folder: {error.strerror}") from None
     # A file manager leaves hidden files; Baileys writes none.
     return {entry.name for entry in entries if not entry.name.startswith(".")}
+
+
+def _index_if_whole(directory: Path, *, tolerant: bool) -> dict[str, dict[str, str]]:
+    """Without a whole index, names tell what the files of known types are."""
+    try:
+        return _index(directory)
+    except AuthStateCorrupt:
+        if not tolerant:
+            raise
+        return {}
 
 
 def _index(directory: Path) -> dict[str, dict[str, str]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -22,13 +23,15 @@ from standfast.cli.output import JsonOption, console, duration, print_json
 from standfast.cli.restoring import Later, agreed
 from standfast.errors import EmergencyFailed, EmergencyRefused, UsageError
 from standfast.jobs.emergency.comparison import WORDS, Compared, Preferred, Wish
+from standfast.jobs.emergency.from_folders import FromFolders
 from standfast.jobs.emergency.mode import ModeFile
-from standfast.jobs.emergency.return_look import Outlook
+from standfast.jobs.emergency.return_look import Outlook, not_on_files
 from standfast.jobs.emergency.return_report import BroughtBack, ReturnReport
 from standfast.jobs.emergency.to_postgres import ToPostgres
-from standfast.service.returning import returning_context
+from standfast.service.returning import folders_context, returning_context
+from standfast.state_dir import StateDirectory
 
-_STYLES = {"conflict": "red", "held": "red", "done": "dim", "not here": "yellow"}
+_STYLES = {"conflict": "red", "held": "red", "damaged": "red", "done": "dim", "not here": "yellow"}
 _PREFERRED: dict[str, Preferred] = {"files": "files", "postgresql": "postgresql"}
 _ACTIONS = {
     "import": "import",
@@ -53,6 +56,13 @@ def to_postgres(
         list[str] | None,
         typer.Option("--company", help="--prefer decides this company; may be given more than once."),
     ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Only folders are left: bring in DIR/COMPANY, each."),
+    ] = None,
+    accept_damage: Annotated[
+        bool, typer.Option("--accept-damage", help="With --dir: do without keys whose files are damaged.")
+    ] = False,
     other_database: Annotated[
         bool, typer.Option("--other-database", help="Go to another database than the one that was left.")
     ] = False,
@@ -62,32 +72,64 @@ def to_postgres(
 ) -> None:
     """Go back from files to PostgreSQL: compare, import, switch, verify."""
     wish = _wish(prefer, company)
-    report = run_async(_returned(wish, other_database=other_database, dry_run=dry_run, yes=yes, as_json=json))
+    if accept_damage and directory is None:
+        raise UsageError("--accept-damage is for folders", next_step="Name them: --dir DIR")
+    asked = _Asked(dry_run, yes, json)
+    if directory is None:
+        report = run_async(_returned(wish, asked, other_database=other_database))
+    else:
+        report = run_async(_brought_in(directory.absolute(), wish, asked, accept_damage=accept_damage))
     if report is not None:
         _print_report(report, as_json=json)
 
 
-async def _returned(
-    wish: Wish, *, other_database: bool, dry_run: bool, yes: bool, as_json: bool
-) -> ReturnReport | None:
+class _Asked(NamedTuple):
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+
+async def _returned(wish: Wish, asked: _Asked, *, other_database: bool) -> ReturnReport | None:
     settings = current_settings()
+    file = ModeFile(settings.state_dir)
+    if file.read() is None:
+        raise not_on_files()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ModeFile(settings.state_dir).locked())
-        progress = Later(stack, as_json=as_json)
+        stack.enter_context(file.locked())
+        progress = Later(stack, as_json=asked.as_json)
         async with returning_context(settings, progress, LoggedAlerts()) as (context, node):
             job = ToPostgres(context, node, wish, other_database=other_database)
-            outlook = await job.look()
-            if not as_json:
-                _print_outlook(outlook)
-            elif dry_run:
-                print_json({"plan": msgspec.to_builtins(outlook)})
-            if dry_run:
-                return None
-            _refuse_nothing_left(outlook)
-            if not await asyncio.to_thread(agreed, _question(outlook), yes=yes, as_json=as_json):
-                raise typer.Abort
-            progress.begin()
-            return await job.run(outlook)
+            return await _agreed_and_done(job, asked, progress)
+
+
+async def _brought_in(root: Path, wish: Wish, asked: _Asked, *, accept_damage: bool) -> ReturnReport | None:
+    settings = current_settings()
+    StateDirectory(settings.state_dir).prepare()
+    file = ModeFile(settings.state_dir)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file.locked())
+        file.refuse_on_files()
+        progress = Later(stack, as_json=asked.as_json)
+        async with folders_context(settings, progress, LoggedAlerts()) as context:
+            job = FromFolders(context, root, wish, accept_damage=accept_damage)
+            return await _agreed_and_done(job, asked, progress)
+
+
+async def _agreed_and_done(
+    job: ToPostgres | FromFolders, asked: _Asked, progress: Later
+) -> ReturnReport | None:
+    outlook = await job.look()
+    if not asked.as_json:
+        _print_outlook(outlook)
+    elif asked.dry_run:
+        print_json({"plan": msgspec.to_builtins(outlook)})
+    if asked.dry_run:
+        return None
+    _refuse_nothing_left(outlook)
+    if not await asyncio.to_thread(agreed, _question(outlook), yes=asked.yes, as_json=asked.as_json):
+        raise typer.Abort
+    progress.begin()
+    return await job.run(outlook)
 
 
 def _wish(prefer: str | None, companies: list[str] | None) -> Wish:
@@ -114,22 +156,28 @@ def undecided_error(companies: list[str], why: str = "") -> EmergencyRefused:
     return EmergencyRefused(
         f"{companies[0]}{more} cannot be brought back undecided{': ' if why else ''}{why}",
         next_step="Decide: standfast emergency to-postgres --prefer files|postgresql --company "
-        f"{companies[0]}; what loses is kept as a folder.",
+        f"{companies[0]}; what loses is kept as a folder. A damaged folder: --accept-damage.",
     )
 
 
 def _question(outlook: Outlook) -> str:
+    is_back = outlook.since > 0
     if outlook.undecided:
         count = sum(not one.is_undecided for one in outlook.companies)
-        return f"Bring back the other {count:,}, and stay on files until the rest is decided?"
-    return "Go back to PostgreSQL?"
+        stay = ", and stay on files until the rest is decided" if is_back else ""
+        return f"Bring back the other {count:,}{stay}?"
+    return (
+        "Go back to PostgreSQL?" if is_back else "Bring these in? No bot may be connected from them any more."
+    )
 
 
 def _print_outlook(outlook: Outlook) -> None:
     out = console()
-    age = duration(max(0.0, time.time() - outlook.since))
-    out.print(f"On files for {age}, in {outlook.folders}")
-    out.print(f"back to {outlook.database}")
+    if outlook.since:
+        out.print(f"On files for {duration(max(0.0, time.time() - outlook.since))}, in {outlook.folders}")
+        out.print(f"back to {outlook.database}")
+    else:
+        out.print(f"Folders of {outlook.folders}, into {outlook.database}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("company", "PostgreSQL", "files", "who is newer", "action"):
         table.add_column(name, justify="right" if name in ("PostgreSQL", "files") else "left", no_wrap=True)
@@ -185,10 +233,11 @@ def _print_done(report: ReturnReport) -> None:
             out.print(f"  what was not taken is in {one.kept}", style="dim")
     for step in report.steps:
         out.print(f"  {step.seconds:8.3f} s  {step.step}", style="dim")
-    out.print(
-        f"{len(report.companies):,} companies in {report.duration_s:.1f} s, {report.writes_lost} writes lost"
-    )
-    if not report.is_back:
+    lost = "" if report.from_folders else f", {report.writes_lost} writes lost"
+    out.print(f"{len(report.companies):,} companies in {report.duration_s:.1f} s{lost}")
+    if report.from_folders:
+        out.print("Start those that are to run: standfast start COMPANY", style="yellow")
+    elif not report.is_back:
         out.print("This node stays on files; what was brought back need not be again.", style="yellow")
     elif not report.is_confirmed:
         out.print(

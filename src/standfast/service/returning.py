@@ -21,9 +21,11 @@ from standfast.errors import AuthStateCorrupt, EmergencyRefused
 from standfast.jobs.context import JobContext
 from standfast.jobs.emergency.comparison import Kept
 from standfast.jobs.emergency.mode import Mode
+from standfast.jobs.emergency.return_look import not_on_files
 from standfast.jobs.emergency.return_node import Brought, NodeStanding, ReturnNode
 from standfast.jobs.progress import Progress
 from standfast.postgres.observing import NOBODY
+from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.putting_back import Seen
 from standfast.service.database import open_database, reachable_options
@@ -129,7 +131,7 @@ class LocalReturn:
 
     def _mode(self) -> Mode:
         if self._files.mode is None:
-            raise EmergencyRefused("this node does not stand on files: there is no way back to go")
+            raise not_on_files()
         return self._files.mode
 
 
@@ -157,15 +159,9 @@ async def returning_context(
     name = vault_options(settings).node_name
     if service_runs(settings):
         link = Link(StateDirectory(settings.state_dir).gateway_socket)
-        options = reachable_options(settings)
-        if options is None:
-            raise EmergencyRefused(
-                "PostgreSQL is still away, so this node stays on files: the embedded server does not run",
-                next_step=_NO_SERVER,
-            )
         try:
             await link.open()
-            async with Database(options, NOBODY.queries) as database:
+            async with Database(_reachable(settings), NOBODY.queries) as database:
                 yield (
                     JobContext(settings, database, alerts, str(uuid.uuid4()), name, progress),
                     ServiceReturn(link),
@@ -178,15 +174,37 @@ async def returning_context(
 
 
 @contextlib.asynccontextmanager
+async def folders_context(
+    settings: Settings, progress: Progress, alerts: AlertSink
+) -> AsyncIterator[JobContext]:
+    """What runs where nothing is left but folders: no vault takes part. Without a service, none starts meanwhile."""
+    name = vault_options(settings).node_name
+    async with contextlib.AsyncExitStack() as stack:
+        if service_runs(settings):
+            database = await stack.enter_async_context(Database(_reachable(settings), NOBODY.queries))
+        else:
+            await stack.enter_async_context(held_directory(settings, PURPOSE))
+            database = await stack.enter_async_context(open_database(settings, owner=True))
+        yield JobContext(settings, database, alerts, str(uuid.uuid4()), name, progress)
+
+
+def _reachable(settings: Settings) -> DatabaseOptions:
+    options = reachable_options(settings)
+    if options is None:
+        raise EmergencyRefused(
+            "PostgreSQL is still away, so nothing changes: the embedded server does not run",
+            next_step=_NO_SERVER,
+        )
+    return options
+
+
+@contextlib.asynccontextmanager
 async def _standing_here(settings: Settings, alerts: AlertSink) -> AsyncIterator[tuple[Database, ReturnNode]]:
     # Of its mode only a service tells: what this process does is shown to whoever runs it.
     files = FilesMode(settings, _Untold())
     detached = files.read()
     if detached is None:
-        raise EmergencyRefused(
-            "this node does not stand on files: there is no way back to go",
-            next_step="See 'standfast emergency status'. Folders whose node is lost are brought in with --dir.",
-        )
+        raise not_on_files()
     async with (
         open_database(settings, owner=True) as database,
         open_vault(

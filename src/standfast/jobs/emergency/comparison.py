@@ -14,7 +14,7 @@ import msgspec
 
 from standfast.jobs.restore.present import Present
 
-Verdict = Literal["files newer", "equal", "done", "conflict", "held", "not here"]
+Verdict = Literal["files newer", "equal", "done", "conflict", "held", "damaged", "not here"]
 Action = Literal["import", "keep files", "keep postgresql", "none", "decide"]
 Preferred = Literal["files", "postgresql"]
 WORDS: Mapping[Verdict, str] = {
@@ -23,6 +23,7 @@ WORDS: Mapping[Verdict, str] = {
     "done": "an earlier run has brought it back",
     "conflict": "both have moved on: decide with --prefer files or --prefer postgresql",
     "held": "another living node has it: stop it there, or leave it there with --prefer postgresql",
+    "damaged": "its creds are whole, some keys are not: --accept-damage leaves those out",
     "not here": "this node has no whole state of it; PostgreSQL's stays",
 }
 _DECIDED: Mapping[Preferred, Action] = {"files": "keep files", "postgresql": "keep postgresql"}
@@ -111,6 +112,32 @@ def compare(
     elif is_same or _has_all(kept, now, is_ours=is_ours):
         compared.verdict = "equal"
     return compared
+
+
+def compare_folder(kept: Kept, now: Present, wish: Wish, *, is_same: bool) -> Compared:
+    """As `compare`, of a folder of which no epoch is known: whatever PostgreSQL has of the company, but for the same
+    content, may be newer."""
+    compared = Compared(kept.company, "files newer", "import", "", now.epoch, now.sequence, now.keys)
+    preferred = wish.of(kept.company)
+    if not kept.is_whole:
+        compared.verdict, compared.action = "not here", "none"
+    elif now.holder is not None:
+        compared.verdict, compared.why = "held", f"the node {now.holder_name} holds it"
+        compared.action = "none" if preferred == "postgresql" else "decide"
+    elif is_same:
+        compared.verdict, compared.action = "equal", "none"
+    elif now.has_creds or now.keys or now.sequence:
+        compared.verdict, compared.why = "conflict", _beside(kept, now)
+        compared.action = "decide" if preferred is None else "keep files" if preferred == "files" else "none"
+    return compared
+
+
+def _beside(kept: Kept, now: Present) -> str:
+    if not now.has_creds and not now.keys:
+        return "PostgreSQL knows it and has nothing of it: it was removed there"
+    if now.has_creds and _identity(now) != kept.identity:
+        return "PostgreSQL has it under another identity"
+    return "PostgreSQL has it with another content, and a folder does not tell which is newer"
 
 
 def needs_content(kept: Kept, now: Present, node: str, *, is_ours: bool) -> bool:

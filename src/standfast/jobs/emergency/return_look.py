@@ -47,13 +47,10 @@ async def look(
     """As things stand now. `EmergencyRefused` where the node does not stand on files, PostgreSQL is still away, takes
     no writes, or is another database than the one that was left and that was not asked for."""
     StepsFile(context.settings.state_dir).refuse_unfinished()
-    await _answering(context)
+    await refuse_away(context)
     standing = await node.standing()
     if standing.mode is None:
-        raise EmergencyRefused(
-            "this node does not stand on files: there is no way back to go",
-            next_step="See 'standfast emergency status'. Folders whose node is lost are brought in with --dir.",
-        )
+        raise not_on_files()
     _refuse_unknown(standing, wish)
     target = await look_at(context.database)
     identity, bind = _identities(target, standing, other_database=other_database)
@@ -68,6 +65,14 @@ async def look(
         sorted(target.companies.keys() - {one.company for one in standing.companies}),
     )
     return outlook, standing
+
+
+def not_on_files() -> EmergencyRefused:
+    """There is no way back to go."""
+    return EmergencyRefused(
+        "this node does not stand on files: there is no way back to go",
+        next_step="See 'standfast emergency status'. Folders whose node is lost are brought in with --dir.",
+    )
 
 
 async def _compared(
@@ -96,7 +101,8 @@ async def _compared(
     return list(await asyncio.gather(*(one(each) for each in kept)))
 
 
-async def _answering(context: JobContext) -> None:
+async def refuse_away(context: JobContext) -> None:
+    """Raises `EmergencyRefused` where PostgreSQL does not answer in time, or takes no writes."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             ((is_standby, is_read_only),) = await context.database.fetch(_READY, retry=False)

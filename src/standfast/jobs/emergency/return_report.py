@@ -37,7 +37,8 @@ class BroughtBack(msgspec.Struct, omit_defaults=True):
 class ReturnReport(msgspec.Struct):
     """`is_back`: the node stands on PostgreSQL; else it stands on files as before. `is_confirmed`: PostgreSQL has
     confirmed it, and every journal. `folders`: where the folders are that were used, and stay. `writes_lost`: of what
-    was acknowledged while the node stood on files, where nothing was decided for PostgreSQL."""
+    was acknowledged while the node stood on files, where nothing was decided for PostgreSQL. `from_folders`: no node
+    took part."""
 
     database: str
     folders: str
@@ -48,6 +49,7 @@ class ReturnReport(msgspec.Struct):
     is_confirmed: bool = False
     undecided: list[str] = []
     writes_lost: int = 0
+    from_folders: bool = False
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from standfast.errors import (
     CompanyInUse,
@@ -17,15 +16,13 @@ from standfast.errors import (
     EmergencyFailed,
     EmergencyRefused,
     StandfastError,
-    StateDirectoryError,
 )
 from standfast.jobs.context import JobContext
 from standfast.jobs.emergency.comparison import Compared, Wish
+from standfast.jobs.emergency.return_keeping import keep_ours, keep_theirs
 from standfast.jobs.emergency.return_look import Outlook, look
 from standfast.jobs.emergency.return_node import Brought, ReturnNode
 from standfast.jobs.emergency.return_report import BroughtBack, ReturnReport, Stopwatch
-from standfast.jobs.restore.keeping import Keeper
-from standfast.jobs.restore.plan import Planned
 from standfast.postgres.migrations import migrate
 from standfast.postgres.putting_back import Seen
 
@@ -46,7 +43,6 @@ class ToPostgres:
         self._wish = wish
         self._other_database = other_database
         self._watch = Stopwatch(context.progress)
-        self._archive = context.settings.state_dir / "archive"
 
     async def look(self) -> Outlook:
         """What would be done now. Changes nothing."""
@@ -119,10 +115,10 @@ class ToPostgres:
             if one.action == "import":
                 back.keys = (await self._put_back(one)).keys
             elif one.action == "keep files":
-                back.kept = await self._keep_theirs(one)
+                back.kept = await keep_theirs(self._context, one.company)
                 back.keys = (await self._put_back(one)).keys
             elif one.action == "keep postgresql":
-                back.kept = await self._keep_ours(one)
+                back.kept = await keep_ours(self._context, self._node, one.company)
                 await self._give_up(one)
         except DatabaseUnavailable as error:
             raise EmergencyFailed(
@@ -143,22 +139,6 @@ class ToPostgres:
         except CompanyInUse:
             if one.verdict != "held":
                 raise
-
-    async def _keep_theirs(self, one: Compared) -> str | None:
-        """What PostgreSQL has, before it is replaced."""
-        planned = Planned(one.company, "rolled back")
-        try:
-            kept = await Keeper(self._archive, self._context.database, None).keep(planned)
-        except StateDirectoryError as error:
-            raise EmergencyFailed(error.message, next_step="Free disk space; then run it again.") from error
-        return str(kept) if kept else None
-
-    async def _keep_ours(self, one: Compared) -> str | None:
-        """What the node has, before it follows PostgreSQL."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        folder = self._archive / f"{one.company}-{stamp}-given-up"
-        await asyncio.to_thread(self._archive.mkdir, 0o700, True, True)
-        return str(folder) if await self._node.keep(one.company, Path(folder)) else None
 
     async def _switch(self, report: ReturnReport, bind: str | None, wanted: Sequence[str]) -> None:
         if bind is not None:
