@@ -135,6 +135,8 @@ class Replicator:
             if self._outage.state not in _CONNECTED:
                 await self._wait_until_connected()
             await self._gather()
+            if self._outage.detached is not None:
+                continue  # decided while it gathered
             holdings = self._queue.take(COMPANIES_AT_ONCE)
             try:
                 await self._carry(holdings)
