@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from standfast.authstate.buffer_json import canonical_json
 from standfast.authstate.creds import parse_creds
@@ -30,6 +31,14 @@ _VERSION = 1
 _FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
 Keys = Mapping[str, Mapping[str, bytes]]
+
+
+class Entry(TypedDict):
+    """What the index says of a file; `sha256` is that of its JSON in canonical form."""
+
+    type: str
+    id: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,12 @@ def export_folder(
     parse_creds(creds)
     directory = directory.absolute()
     _check_target(directory, overwrite=overwrite)
-    files = dict(_files(creds, keys if with_own else _of_clients(keys)))
+    files = dict(folder_files(creds, keys, with_own=with_own))
     fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
     try:
         for name, content in files.items():
             _write(fresh / name, content)
-        _sync(fresh)
+        sync(fresh)
         _swap(fresh, directory)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -75,13 +84,13 @@ def import_folder(directory: Path, left_out: list[tuple[str, str]] | None = None
     """Everything in `directory`, in canonical form. `UsageError` where it is no such folder, `AuthStateCorrupt` naming
     the file that is damaged. With `left_out`, damaged keys are left out and named there, by type and id; damaged creds
     are an error still."""
-    names = _names(directory)
+    names = names_in(directory)
     if CREDS not in names:
         raise AuthStateCorrupt(
             f"{directory} has no {CREDS}",
             next_step="Name the folder that useMultiFileAuthState was given; without its creds.json pair anew.",
         )
-    creds = _read(directory / CREDS)
+    creds = read_file(directory / CREDS)
     _checked_creds(directory, creds)
     index = _index_if_whole(directory, tolerant=left_out is not None) if INDEX in names else {}
     types = {entry["type"] for entry in index.values()}
@@ -90,7 +99,7 @@ def import_folder(directory: Path, left_out: list[tuple[str, str]] | None = None
     for name in names - {CREDS, INDEX}:
         key_type, key_id = _key(directory, name, index, types)
         try:
-            raw = _read(directory / name)
+            raw = read_file(directory / name)
         except AuthStateCorrupt:
             if left_out is None:
                 raise
@@ -98,22 +107,28 @@ def import_folder(directory: Path, left_out: list[tuple[str, str]] | None = None
             continue
         keys.setdefault(key_type, {})[key_id] = raw
         added += name not in index
-        changed += name in index and index[name]["sha256"] != _digest(raw)
+        changed += name in index and index[name]["sha256"] != digest(raw)
     return Folder(creds, keys, changed, added, len(index.keys() - names))
 
 
-def _files(creds: bytes, keys: Keys) -> Iterator[tuple[str, bytes]]:
+def folder_files(creds: bytes, keys: Keys, *, with_own: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file of a folder, the index last."""
+    keys = keys if with_own else _of_clients(keys)
     yield CREDS, canonical_json(creds)
-    index: dict[str, dict[str, str]] = {}
+    index: dict[str, Entry] = {}
     for key_type, key_id in sorted((key_type, key_id) for key_type, ids in keys.items() for key_id in ids):
         name = file_name(key_type, key_id)
         if name is None or name in index:
             # Two ids of one name, or a name that no file can have: Baileys could not keep them either. The index can.
             name = f"standfast-{len(index)}{SUFFIX}"
-        content = _canonical(keys[key_type][key_id], f"the {key_type} key of {masked(name)}")
-        index[name] = {"type": key_type, "id": key_id, "sha256": _digest(content)}
+        content = canonical(keys[key_type][key_id], f"the {key_type} key of {masked(name)}")
+        index[name] = {"type": key_type, "id": key_id, "sha256": digest(content)}
         yield name, content
-    yield INDEX, json.dumps({"format": _FORMAT, "version": _VERSION, "files": index}, indent=1).encode()
+    yield INDEX, index_content(index)
+
+
+def index_content(files: Mapping[str, Entry]) -> bytes:
+    return json.dumps({"format": _FORMAT, "version": _VERSION, "files": files}, indent=1).encode()
 
 
 def _of_clients(keys: Keys) -> Keys:
@@ -121,7 +136,7 @@ def _of_clients(keys: Keys) -> Keys:
 
 
 def _key(
-    directory: Path, name: str, index: Mapping[str, Mapping[str, str]], types: set[str]
+    directory: Path, name: str, index: Mapping[str, Entry], types: set[str]
 ) -> tuple[str, str]:
     entry = index.get(name)
     if entry is not None:
@@ -135,7 +150,8 @@ def _key(
     return found
 
 
-def _names(directory: Path) -> set[str]:
+def names_in(directory: Path) -> set[str]:
+    """The files of the folder, the index included. `UsageError` where there is no such folder."""
     try:
         entries = list(directory.iterdir())
     except FileNotFoundError:
@@ -146,17 +162,17 @@ def _names(directory: Path) -> set[str]:
     return {entry.name for entry in entries if not entry.name.startswith(".")}
 
 
-def _index_if_whole(directory: Path, *, tolerant: bool) -> dict[str, dict[str, str]]:
+def _index_if_whole(directory: Path, *, tolerant: bool) -> dict[str, Entry]:
     """Without a whole index, names tell what the files of known types are."""
     try:
-        return _index(directory)
+        return read_index(directory)
     except AuthStateCorrupt:
         if not tolerant:
             raise
         return {}
 
 
-def _index(directory: Path) -> dict[str, dict[str, str]]:
+def read_index(directory: Path) -> dict[str, Entry]:
     try:
         document = json.loads((directory / INDEX).read_bytes())
         files = document["files"]
@@ -175,7 +191,7 @@ def _index(directory: Path) -> dict[str, dict[str, str]]:
     return dict(files)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """A file's JSON in canonical form."""
     try:
         if path.stat().st_size > _FILE_LIMIT_BYTES:
@@ -183,10 +199,11 @@ def _read(path: Path) -> bytes:
         raw = path.read_bytes().strip()
     except OSError as error:
         raise UsageError(f"{masked(path.name)} in {path.parent} cannot be read: {error.strerror}") from None
-    return _canonical(raw, f"{masked(path.name)} in {path.parent}")
+    return canonical(raw, f"{masked(path.name)} in {path.parent}")
 
 
-def _canonical(raw: bytes, what: str) -> bytes:
+def canonical(raw: bytes, what: str) -> bytes:
+    """`AuthStateCorrupt` naming `what`."""
     try:
         return canonical_json(raw)
     except AuthStateCorrupt as error:
@@ -218,7 +235,7 @@ def _check_target(directory: Path, *, overwrite: bool) -> None:
         raise UsageError(
             f"{directory} holds an export already", next_step="Name another folder, or ask to overwrite."
         )
-    _index(directory)
+    read_index(directory)
 
 
 def _swap(fresh: Path, directory: Path) -> None:
@@ -232,7 +249,7 @@ def _swap(fresh: Path, directory: Path) -> None:
         if replaced:
             older.rename(directory)
         raise
-    _sync(directory.parent)
+    sync(directory.parent)
     if replaced:
         shutil.rmtree(older)
 
@@ -245,7 +262,8 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Make what was made or renamed within it durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -253,5 +271,6 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """As the index has it."""
     return hashlib.sha256(content).hexdigest()

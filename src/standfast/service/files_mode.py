@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 
 from standfast.alert import AlertSink
 from standfast.errors import EmergencyRefused, StandfastError
 from standfast.jobs.emergency import alarms
+from standfast.jobs.emergency.mirror import Mirror
 from standfast.jobs.emergency.mode import Mode, ModeFile
 from standfast.service.schema import SchemaKeeper
 from standfast.settings import Settings
@@ -26,38 +27,15 @@ FLUSH_TIMEOUT_S = 10.0
 _CANCEL_INTERVAL_S = 0.2
 
 
-class Mirroring(Protocol):
-    """What lets folders follow a vault. None of it fails because a disk does."""
-
-    async def settle(self) -> None:
-        """Bring folders and vault in step, before any company is opened."""
-        ...
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        ...
-
-    async def flush(self) -> None:
-        """Returns once the folders have everything that was acknowledged until now."""
-        ...
-
-    def status(self) -> dict[str, Any]:
-        """JSON-able."""
-        ...
-
-
-MakeMirror = Callable[[Vault, Mode], Mirroring]
-
-
 class FilesMode:
     """`cause` is what the vault is to be opened with; `standing` goes on for as long as the vault is open."""
 
-    def __init__(self, settings: Settings, alerts: AlertSink, make_mirror: MakeMirror | None = None) -> None:
+    def __init__(self, settings: Settings, alerts: AlertSink) -> None:
         self.file = ModeFile(settings.state_dir)
         self.mode: Mode | None = None
         self._alerts = alerts
-        self._make_mirror = make_mirror
-        self._mirror: Mirroring | None = None
+        self._settings = settings
+        self._mirror: Mirror | None = None
         self._following: asyncio.Task[None] | None = None
         self._vault: Vault
         self._schema: SchemaKeeper
@@ -73,9 +51,9 @@ class FilesMode:
         self._vault, self._schema = vault, schema
         if self.mode is not None:
             schema.pause()
-            self._follow(self.mode)
-            if self._mirror is not None:
-                await self._mirror.settle()
+            self._mirror = self._make_mirror(vault, self.mode)
+            await self._mirror.settle()
+            self._following = asyncio.create_task(self._mirror.run())
             self._alerts.take(alarms.on_files(self.mode.root, len(self.mode.companies), again=True))
         else:
             self._alerts.take(alarms.off_files(quiet=True))
@@ -94,7 +72,8 @@ class FilesMode:
         self.mode = mode
         self._schema.pause()
         self._vault.detach(mode.cause)
-        self._follow(mode)
+        self._mirror = self._make_mirror(self._vault, mode)
+        self._following = asyncio.create_task(self._mirror.run())
         self._alerts.take(alarms.on_files(mode.root, len(mode.companies), again=False))
 
     async def note(self, mode: Mode) -> None:
@@ -135,13 +114,14 @@ class FilesMode:
             "mirror": None if self._mirror is None else self._mirror.status(),
         }
 
-    def _follow(self, mode: Mode) -> None:
-        if self._make_mirror is not None:
-            self._mirror = self._make_mirror(self._vault, mode)
-            self._following = asyncio.create_task(self._mirror.run())
+    def _make_mirror(self, vault: Vault, mode: Mode) -> Mirror:
+        return Mirror(vault, mode, self._alerts, self._settings.mirror_interval_ms / 1000)
 
     async def _unfollow(self) -> None:
-        task, self._following, self._mirror = self._following, None, None
+        task, self._following = self._following, None
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
         while task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=_CANCEL_INTERVAL_S)

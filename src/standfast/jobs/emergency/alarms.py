@@ -6,6 +6,7 @@ Invariant: one function for one kind; names and tags never change, because opera
 from __future__ import annotations
 
 from standfast.alert import Alert
+from standfast.authstate.company import Company
 
 _TAGS = {"component": "emergency"}
 _BACK = "Once PostgreSQL is well: standfast emergency to-postgres"
@@ -35,4 +36,61 @@ def off_files(*, quiet: bool) -> Alert:
         {},
         ends=("on_files",),
         quiet=quiet,
+    )
+
+
+def mirror_stopped(reason: str) -> Alert:
+    return Alert(
+        "mirror_stopped",
+        "error",
+        f"folders no longer follow what is written: {reason}",
+        _TAGS,
+        {
+            "next_step": "Sessions go on, and the vault keeps everything. Free space, or make the folders writable."
+        },
+        lasts=True,
+    )
+
+
+def mirror_goes_on(*, quiet: bool) -> Alert:
+    return Alert(
+        "mirror_goes_on",
+        "info",
+        "folders follow every write again",
+        _TAGS,
+        {},
+        ends=("mirror_stopped",),
+        quiet=quiet,
+    )
+
+
+def folder_taken_in(company: Company, keys: int) -> Alert:
+    return Alert(
+        "folder_taken_in",
+        "info",
+        "somebody else has used the company's folder; what it changed was taken in",
+        _TAGS | {"company_id": company},
+        {"keys": keys},
+    )
+
+
+def folder_conflict(company: Company) -> Alert:
+    return Alert(
+        "folder_conflict",
+        "error",
+        "somebody else has changed the company's folder, and this node has written the company since: it is not opened",
+        _TAGS | {"company_id": company},
+        {"next_step": f"standfast emergency take {company} --from files, or --from vault"},
+        lasts=True,
+    )
+
+
+def folder_decided(company: Company) -> Alert:
+    return Alert(
+        "folder_decided",
+        "info",
+        "which state of the company goes on was decided",
+        _TAGS | {"company_id": company},
+        {},
+        ends=("folder_conflict",),
     )

@@ -1,0 +1,275 @@
+"""`LiveFolder`: a folder in Baileys' multi-file layout that follows an auth state, change by change.
+
+Invariant: what is about to be touched is noted, durably, before it is touched; so each file is known for ever after as
+one that was left here, or as one that somebody else has changed. A file is there whole, old or new.
+
+Notes gather in a hidden file beside the index, for the index names every file and would cost more than most changes do;
+`settle` makes one of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from standfast.authstate.change import Change
+from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
+from standfast.authstate.key_types import OWN_PREFIX
+from standfast.authstate.multifile import (
+    Entry,
+    Keys,
+    canonical,
+    digest,
+    folder_files,
+    import_folder,
+    index_content,
+    names_in,
+    read_file,
+    read_index,
+    sync,
+)
+from standfast.errors import AuthStateCorrupt
+
+NOTES = ".standfast-mirror"
+_NEW = ".standfast-new"
+
+
+class Note(msgspec.Struct, omit_defaults=True):
+    """A line of the notes: what comes is the state at `sequence` under `epoch`. `files`: for each name its type, id and
+    the checksum that it is to have; no checksum: it is to be gone."""
+
+    epoch: int
+    sequence: int
+    files: dict[str, tuple[str, str, str | None]] = {}
+
+
+@dataclass(slots=True)
+class _Known:
+    type: str
+    id: str
+    digests: dict[str | None, None] = field(default_factory=dict)  # in the order in which they were noted
+
+
+class LiveFolder:
+    """One company's. `open` or `create` first; not from two threads at once. All raise `OSError`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.epoch = self.sequence = 0
+        self._known: dict[str, _Known] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._is_settled = False
+
+    @classmethod
+    def create(cls, directory: Path, creds: bytes, keys: Keys, epoch: int, sequence: int) -> int:
+        """Write the whole as `directory`, which must not exist; how many files that took. Not synced: who makes many
+        syncs once."""
+        directory.mkdir(mode=0o700)
+        count, of_creds = 0, ""
+        for name, content in folder_files(creds, keys):
+            _write(directory / name, content)
+            count += 1
+            of_creds = digest(content) if name == CREDS else of_creds
+        _write(directory / NOTES, _line(Note(epoch, sequence, {CREDS: ("", "", of_creds)})))
+        return count
+
+    def open(self) -> None:
+        """Learn what was left here. `AuthStateCorrupt` where the index is damaged, `UsageError` where there is no such
+        folder."""
+        self._known, self._names, self.epoch, self.sequence = {}, {}, 0, 0
+        names = names_in(self.directory)
+        if INDEX in names:
+            for name, entry in read_index(self.directory).items():
+                self._learn(name, entry["type"], entry["id"], entry["sha256"])
+        for note in self._notes():
+            self.epoch, self.sequence = note.epoch, note.sequence
+            for name, (key_type, key_id, digested) in note.files.items():
+                self._learn(name, key_type, key_id, digested)
+
+    def _notes(self) -> list[Note]:
+        try:
+            lines = (self.directory / NOTES).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        notes = []
+        for line in lines:
+            with contextlib.suppress(
+                msgspec.MsgspecError
+            ):  # the last one, cut off by a crash, has touched nothing
+                notes.append(msgspec.json.decode(line, type=Note))
+        return notes
+
+    def _learn(self, name: str, key_type: str, key_id: str, digested: str | None) -> None:
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = _Known(key_type, key_id)
+            if name != CREDS:
+                self._names[key_type, key_id] = name
+        known.digests.pop(digested, None)
+        known.digests[digested] = None
+
+    def apply(self, change: Change, epoch: int, sequence: int) -> int:
+        """Bring the folder from the state before the change to that after it; how many files that took."""
+        files: dict[str, bytes | None] = {}
+        if change.cleared:
+            files.update(dict.fromkeys(self._names.values()))
+        for key_type, entries in change.keys.items():
+            if key_type.startswith(OWN_PREFIX):
+                continue
+            for key_id, value in entries.items():
+                name = self._name(key_type, key_id)
+                if value is not None:
+                    files[name] = canonical(value, f"the {key_type} key of {masked(name)}")
+                elif name in self._known or (self.directory / name).exists():
+                    files[name] = None
+        if change.creds is not None:
+            files[CREDS] = canonical(change.creds, CREDS)
+        return self._put(files, epoch, sequence)
+
+    def put(self, creds: bytes, keys: Keys, epoch: int, sequence: int) -> int:
+        """Make it the whole state, whatever it is now; only files that differ are written. How many these are."""
+        wanted: dict[str, bytes | None] = {CREDS: canonical(creds, CREDS)}
+        for key_type, entries in keys.items():
+            if not key_type.startswith(OWN_PREFIX):
+                for key_id, value in entries.items():
+                    name = self._name(key_type, key_id)
+                    wanted[name] = canonical(value, f"the {key_type} key of {masked(name)}")
+        present = names_in(self.directory) - {INDEX}
+        files = {name: content for name, content in wanted.items() if self._content(name) != content}
+        files.update(dict.fromkeys(present - wanted.keys()))
+        return self._put(files, epoch, sequence)
+
+    def _content(self, name: str) -> bytes | None:
+        try:
+            return (self.directory / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _name(self, key_type: str, key_id: str) -> str:
+        name = self._names.get((key_type, key_id))
+        if name is None:
+            name = file_name(key_type, key_id)
+            if name is None or name in self._known:
+                # Two ids of one name, or a name that no file can have: only the index can tell.
+                name = f"standfast-{len(self._names)}{SUFFIX}"
+                while name in self._known:
+                    name = f"standfast-x{name.removeprefix('standfast-')}"
+            self._learn(name, key_type, key_id, None)
+        return name
+
+    def _put(self, files: dict[str, bytes | None], epoch: int, sequence: int) -> int:
+        touched: dict[str, tuple[str, str, str | None]] = {}
+        for name, content in files.items():
+            known = self._known.get(name)
+            key = (known.type, known.id) if known is not None else ("", "")
+            touched[name] = (*key, None if content is None else digest(content))
+        self._note(Note(epoch, sequence, touched))
+        for name, content in files.items():
+            path = self.directory / name
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                fresh = self.directory / _NEW
+                fresh.unlink(missing_ok=True)
+                _write(fresh, content, synced=True)
+                fresh.rename(path)
+        sync(self.directory)
+        self.epoch, self.sequence = epoch, sequence
+        return len(files)
+
+    def _note(self, note: Note) -> None:
+        for name, (key_type, key_id, digested) in note.files.items():
+            self._learn(name, key_type, key_id, digested)
+        self._is_settled = False
+        _append(self.directory / NOTES, _line(note))
+
+    def settle(self) -> None:
+        """One index of everything that is here; the notes begin anew."""
+        if self._is_settled:
+            return
+        entries: dict[str, Entry] = {}
+        present = names_in(self.directory) - {INDEX, CREDS}
+        for name in sorted(present & self._known.keys()):
+            known = self._known[name]
+            entries[name] = {"type": known.type, "id": known.id, "sha256": self._left(name)}
+        fresh = self.directory / _NEW
+        fresh.unlink(missing_ok=True)
+        _write(fresh, index_content(entries), synced=True)
+        fresh.rename(self.directory / INDEX)
+        first = Note(self.epoch, self.sequence, {CREDS: ("", "", self._left(CREDS))})
+        _write(fresh, _line(first), synced=True)
+        fresh.rename(self.directory / NOTES)
+        sync(self.directory)
+        self._is_settled = True
+
+    def _left(self, name: str) -> str:
+        """The checksum of the file as it was left here last, where somebody else has changed it since."""
+        present, digests = digest(read_file(self.directory / name)), self._known[name].digests
+        if present in digests:
+            return present
+        return next((one for one in reversed(digests) if one is not None), present)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._known)
+
+    def whole(self) -> Change:
+        """All that the folder has, as a change that leaves just that."""
+        read = import_folder(self.directory)
+        keys: dict[str, dict[str, bytes | None]] = {
+            key_type: dict(ids) for key_type, ids in read.keys.items()
+        }
+        return Change(keys=keys, creds=read.creds, cleared=True)
+
+    def foreign(self) -> Change | None:
+        """What somebody else has changed in the folder since; None: nothing. `AuthStateCorrupt` names a file that
+        cannot be read."""
+        present = names_in(self.directory) - {INDEX}
+        if CREDS not in present:
+            raise AuthStateCorrupt(f"{self.directory} has no {CREDS}")
+        change, types = Change(), {known.type for known in self._known.values()}
+        for name in sorted(present):
+            content, known = read_file(self.directory / name), self._known.get(name)
+            if known is not None and digest(content) in known.digests:
+                continue
+            if name == CREDS:
+                change.creds = content
+                continue
+            key = (known.type, known.id) if known is not None else key_of_name(name, types)
+            if key is None:
+                raise AuthStateCorrupt(
+                    f"{masked(name)} in {self.directory} is not a file of Baileys' multi-file layout",
+                    next_step="Move it out of the folder.",
+                )
+            change.keys.setdefault(key[0], {})[key[1]] = content
+        for name, known in self._known.items():
+            if name not in present and None not in known.digests:
+                change.keys.setdefault(known.type, {})[known.id] = None
+        return change if change.keys or change.creds is not None else None
+
+
+def _line(note: Note) -> bytes:
+    return msgspec.json.encode(note) + b"\n"
+
+
+def _write(path: Path, content: bytes, *, synced: bool = False) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        if synced:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _append(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
