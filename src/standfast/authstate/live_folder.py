@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from standfast.authstate.change import Change
+from standfast.authstate.creds import parse_creds
 from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
 from standfast.authstate.key_types import OWN_PREFIX
 from standfast.authstate.multifile import (
@@ -25,7 +27,6 @@ from standfast.authstate.multifile import (
     canonical,
     digest,
     folder_files,
-    import_folder,
     index_content,
     names_in,
     read_file,
@@ -218,38 +219,49 @@ class LiveFolder:
         return bool(self._known)
 
     def whole(self) -> Change:
-        """All that the folder has, as a change that leaves just that."""
-        read = import_folder(self.directory)
-        keys: dict[str, dict[str, bytes | None]] = {
-            key_type: dict(ids) for key_type, ids in read.keys.items()
-        }
-        return Change(keys=keys, creds=read.creds, cleared=True)
+        """All that the folder has, as a change that leaves just that. `AuthStateCorrupt` names a file that cannot be
+        read."""
+        change = Change(cleared=True)
+        for name, content in self._contents():
+            self._add(change, name, content)
+        return change
 
     def foreign(self) -> Change | None:
-        """What somebody else has changed in the folder since; None: nothing. `AuthStateCorrupt` names a file that
-        cannot be read."""
-        present = names_in(self.directory) - {INDEX}
-        if CREDS not in present:
-            raise AuthStateCorrupt(f"{self.directory} has no {CREDS}")
-        change, types = Change(), {known.type for known in self._known.values()}
-        for name in sorted(present):
-            content, known = read_file(self.directory / name), self._known.get(name)
-            if known is not None and digest(content) in known.digests:
-                continue
-            if name == CREDS:
-                change.creds = content
-                continue
-            key = (known.type, known.id) if known is not None else key_of_name(name, types)
-            if key is None:
-                raise AuthStateCorrupt(
-                    f"{masked(name)} in {self.directory} is not a file of Baileys' multi-file layout",
-                    next_step="Move it out of the folder.",
-                )
-            change.keys.setdefault(key[0], {})[key[1]] = content
+        """What somebody else has changed in the folder since it was left; None: nothing. Errors as `whole`."""
+        change, present = Change(), set()
+        for name, content in self._contents():
+            present.add(name)
+            known = self._known.get(name)
+            if known is None or digest(content) not in known.digests:
+                self._add(change, name, content)
         for name, known in self._known.items():
             if name not in present and None not in known.digests:
                 change.keys.setdefault(known.type, {})[known.id] = None
         return change if change.keys or change.creds is not None else None
+
+    def _contents(self) -> Iterator[tuple[str, bytes]]:
+        present = names_in(self.directory) - {INDEX}
+        if CREDS not in present:
+            raise AuthStateCorrupt(f"{self.directory} has no {CREDS}")
+        for name in sorted(present):
+            yield name, read_file(self.directory / name)
+
+    def _add(self, change: Change, name: str, content: bytes) -> None:
+        if name == CREDS:
+            parse_creds(content)
+            change.creds = content
+            return
+        known = self._known.get(name)
+        key = (known.type, known.id) if known is not None else key_of_name(name, self._types())
+        if key is None:
+            raise AuthStateCorrupt(
+                f"{masked(name)} in {self.directory} is not a file of Baileys' multi-file layout",
+                next_step="Move it out of the folder.",
+            )
+        change.keys.setdefault(key[0], {})[key[1]] = content
+
+    def _types(self) -> set[str]:
+        return {known.type for known in self._known.values() if known.type}
 
 
 def _line(note: Note) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from standfast.alert import AlertSink
+from standfast.authstate.company import Company
 from standfast.errors import EmergencyRefused, StandfastError
 from standfast.jobs.emergency import alarms
 from standfast.jobs.emergency.mirror import Mirror
@@ -87,6 +88,12 @@ class FilesMode:
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 await self._mirror.flush()
 
+    async def take(self, company: Company, *, from_files: bool) -> None:
+        """Decide which state of a company goes on that both the vault and somebody else have changed."""
+        if self._mirror is None:
+            raise EmergencyRefused("this node does not stand on files")
+        await self._mirror.take(company, from_files=from_files)
+
     async def leave(self) -> None:
         """Stand on PostgreSQL from now on; durable once this returns. The folders stay, with all that was written."""
         if self.mode is None:
@@ -129,6 +136,6 @@ class FilesMode:
     async def _flushed(self) -> None:
         try:
             await self.flush()
-        except (TimeoutError, OSError, StandfastError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, a service that stops must not stop at it
             # The vault has everything; the folders are brought in step by the next start.
             log.warning("folders could not be brought in step", reason=str(error) or type(error).__name__)
