@@ -135,9 +135,7 @@ def _of_clients(keys: Keys) -> Keys:
     return {key_type: ids for key_type, ids in keys.items() if not key_type.startswith(OWN_PREFIX)}
 
 
-def _key(
-    directory: Path, name: str, index: Mapping[str, Entry], types: set[str]
-) -> tuple[str, str]:
+def _key(directory: Path, name: str, index: Mapping[str, Entry], types: set[str]) -> tuple[str, str]:
     entry = index.get(name)
     if entry is not None:
         return entry["type"], entry["id"]
