@@ -91,6 +91,7 @@ COMMANDS = (
         "doctor",
         "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
     ),
+    Listed("drill", "drill", "Outages that were rehearsed, and what recovering took: list, show."),
     Listed(
         "runbook",
         "runbook",

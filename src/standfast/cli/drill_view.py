@@ -26,7 +26,9 @@ def print_record(record: DrillRecord) -> None:
     for failure in telling.failures(record):
         out.print(Text(f"  {failure}", style="red"))
     if record.kind == "fast":
-        out.print(Text("Clock settings were scaled down: these are not the times of a full drill.", style="yellow"))
+        out.print(
+            Text("Clock settings were scaled down: these are not the times of a full drill.", style="yellow")
+        )
     out.print()
     _print_pairs(out, [("drill", record.id), *telling.facts(record), *telling.figures(record)])
     _print_criteria(out, "Acceptance", record.acceptance)
