@@ -6,7 +6,7 @@ Thin: `jobs.backup.validate` and `jobs.backup.restore_test` decide; PostgreSQL i
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -17,11 +17,10 @@ from standfast.cli.progress import progress_shown
 from standfast.errors import BackupDamaged, StandfastError, UsageError
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.manifest import RestoreTest
-from standfast.jobs.backup.restore_test import restore_test
-from standfast.jobs.backup.validate import Validated, failed, validate, validate_all
-from standfast.service.job_context import offline_context
-from standfast.service.restore_login import SimulatedLogin
 from standfast.settings import Settings
+
+if TYPE_CHECKING:
+    from standfast.jobs.backup.validate import Validated
 
 NameArgument = Annotated[
     str,
@@ -44,6 +43,8 @@ def validate_(
     json: JsonOption = False,
 ) -> None:
     """Read a backup to its end: checksum, decryption, decompression, tables, rows. Exit code 26 where one is bad."""
+    from standfast.jobs.backup.validate import failed
+
     if every and name:
         raise UsageError("--all and a name exclude one another")
     found = run_async(_validated(current_settings(), name or "latest", every=every, json=json))
@@ -81,6 +82,9 @@ def _end(error: StandfastError | None, *, json: bool) -> None:
 
 
 async def _validated(settings: Settings, name: str, *, every: bool, json: bool) -> list[Validated]:
+    from standfast.jobs.backup.validate import Validated, validate, validate_all
+    from standfast.service.job_context import offline_context
+
     with progress_shown(json=json) as progress:
         async with offline_context(settings, progress) as context:
             if every:
@@ -92,6 +96,10 @@ async def _validated(settings: Settings, name: str, *, every: bool, json: bool) 
 async def _tested(
     settings: Settings, name: str, *, with_login: bool, json: bool
 ) -> tuple[Backup, RestoreTest]:
+    from standfast.jobs.backup.restore_test import restore_test
+    from standfast.service.job_context import offline_context
+    from standfast.service.restore_login import SimulatedLogin
+
     login = SimulatedLogin(settings) if with_login else None
     with progress_shown(json=json) as progress:
         backup = await asyncio.to_thread(Catalogue(settings.backup_directory).get, name)

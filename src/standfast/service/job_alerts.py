@@ -15,13 +15,10 @@ import structlog
 
 from standfast.alert import Alert, AlertSink, LoggedAlerts
 from standfast.errors import StandfastError
-from standfast.service.alerting import Alerting
 from standfast.service.client import connect
 from standfast.service.offline import held_directory, service_runs
-from standfast.sessions.events import EventBus
 from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
-from standfast.vault.clock import SystemClock
 
 log = structlog.get_logger(__name__)
 DELIVER_TIMEOUT_S = 15.0
@@ -61,6 +58,11 @@ class CommandAlerts:
             await client.job("alerts.raise", params, DELIVER_TIMEOUT_S)
 
     async def _here(self) -> None:
+        # Channels are slow to import, and a command that has something to tell is rare.
+        from standfast.service.alerting import Alerting
+        from standfast.sessions.events import EventBus
+        from standfast.vault.clock import SystemClock
+
         async with held_directory(self._settings, "alerts"):
             alerting = Alerting(self._settings, EventBus(), SystemClock())
             async with alerting.open():

@@ -16,7 +16,6 @@ from standfast.alert import LoggedAlerts
 from standfast.alerts.file import history_of
 from standfast.errors import StateDirectoryError
 from standfast.postgres.replication import Replication
-from standfast.service.alerting import HISTORY_MAX, incident_wire
 from standfast.service.database import SERVICE_PURPOSE, open_database
 from standfast.service.vault import vault_directory, vault_key, vault_options
 from standfast.settings import Settings
@@ -63,6 +62,8 @@ async def local_replica(settings: Settings, purpose: str) -> AsyncIterator[Repli
 def local_alerts(settings: Settings, since_s: float, *, open_only: bool) -> list[dict[str, Any]]:
     """Alerts as the service of this state directory left them, newest first. `StateDirectoryError` where they cannot be
     read."""
+    from standfast.service.alerting import HISTORY_MAX, incident_wire  # channels are slow to import
+
     now, directory = time.time(), settings.state_dir / "alerts"
     try:
         incidents = history_of(directory, now - since_s, HISTORY_MAX)
