@@ -29,7 +29,7 @@ _ANY = "..."
 _CHANGING = (
     (
         re.compile(
-            r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|[+-]\d\d:\d\d)?|\b\d{8}T\d{6}Z\b"
+            r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|[+-]\d\d:\d\d)?|\b\d{8}T\d{6}Z(-\d+)?\b"
         ),
         "TIME",
     ),

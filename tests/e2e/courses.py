@@ -23,9 +23,14 @@ _DELETE = (
 
 async def standing(place: Installation) -> None:
     """Everything runs, and there is a good backup of it, here and far away."""
-    if place.service is None or place.service.popen.poll() is not None:
+    if not place.runs:
         await place.start()
     await place.all_open()
+
+
+async def service_up(place: Installation) -> None:
+    """The service was started; which sessions are open is another matter."""
+    await place.start()
 
 
 async def outage(place: Installation) -> None:
@@ -88,7 +93,8 @@ async def lost(place: Installation) -> None:
 
 async def lost_all(place: Installation) -> None:
     """Server, state directory and local backups are gone; there is what lies far away."""
-    await place.stop()
+    if place.runs:
+        await place.stop()
     await place.empty_server()
     shutil.rmtree(place.home.state.path)
     shutil.rmtree(place.backups)
@@ -96,6 +102,7 @@ async def lost_all(place: Installation) -> None:
 
 SETUPS: dict[str, Callable[[Installation], Awaitable[None]]] = {
     "standing": standing,
+    "service-up": service_up,
     "outage": outage,
     "mended": mended,
     "damaged": damaged,

@@ -46,7 +46,7 @@ class Installation:
         self.server = EmbeddedServer(home.directory / "pg", listen_port=0, password=PASSWORD, durable=False)
         self.service: Process | None = None
         self._servers = 1
-        self.backups, self.far = home.directory / "backups", home.directory / "far"
+        self.backups, self.far = home.directory / "backups", home.directory / "f"
         for directory in (self.backups, self.far):
             directory.mkdir(mode=0o700)
         identity = pyrage.x25519.Identity.generate()
@@ -78,6 +78,7 @@ class Installation:
             {
                 "/var/lib/standfast": str(home.state.path),
                 "/var/backups/standfast": str(self.backups),
+                "/mnt/far": str(self.far),
                 "db.example:5432": f"127.0.0.1:{options.port}",
                 "+79990000001": f"+{CONTACT}",
             }
@@ -95,6 +96,11 @@ class Installation:
         environment = json.dumps(self.simulator.host_environment())
         self.service = self.home.run([sys.executable, "-m", "tests.e2e.service_process", environment], {})
         await self.service.says("running")
+
+    @property
+    def runs(self) -> bool:
+        """Whether the service does."""
+        return self.service is not None and self.service.popen.poll() is None
 
     async def stop(self) -> None:
         """The service ends, as with its machine's shutdown."""
