@@ -100,7 +100,7 @@ async def test_a_session_goes_over_and_back_without_a_lost_message(nodes: Nodes)
         assert answer["closed_s"]["acme"] < DEAF_LIMIT_S
         await taker.state("acme", State.OPEN)
         assert giver.session("acme").state is State.CLOSED
-        with pytest.raises(SessionNotOpen, match=f"handed over to the node {name}"):
+        with pytest.raises(SessionNotOpen, match=f"is at the node {name}"):
             await giver.service.messenger.send("acme", f"+{CONTACT}", {"type": "text", "text": "late"})
         await nodes.nothing_is_missing()
     states = {data["state"] for line in (nodes.one, nodes.two) for data in line.events("acme", "state")}

@@ -30,6 +30,17 @@ def test_a_token_is_found_by_its_text_and_lies_nowhere(file: TokenFile) -> None:
     assert len(text) == 46
 
 
+def test_a_given_text_is_the_token_each_time(file: TokenFile) -> None:
+    """A container sets its token at every start; another text of that name takes the former one's place."""
+    for text in ("a" * 32, "a" * 32, "b" * 64):
+        assert file.create("admin", ["admin"], given=text)[1] == file.find(text)
+    assert file.find("a" * 32) is None
+    assert len(file.tokens()) == 1
+    for weak in ("b" * 31, "b" * 40 + " ", "ä" * 40):
+        with pytest.raises(UsageError, match="32 or more"):
+            file.create("weak", ["admin"], given=weak)
+
+
 def test_scopes_and_companies_limit_a_token(file: TokenFile) -> None:
     """admin may do everything; a company that is not named is not covered."""
     reader = file.create("reader", ["read"], ["acme"])[1]

@@ -27,6 +27,7 @@ Scope = Literal["read", "send", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "send", "admin")
 PREFIX = "sf_"
 SECRET_BYTES = 32
+GIVEN_LENGTH = 32
 _LOCK_TIMEOUT_S = 5.0
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$"
 
@@ -94,9 +95,12 @@ class TokenFile:
         scopes: Sequence[str],
         companies: Sequence[str] = (),
         lifetime_s: float | None = None,
+        *,
+        given: str | None = None,
     ) -> tuple[str, Token]:
-        """A new token: its text, shown this once, and what is kept. `UsageError`, `Conflict` for a name in use."""
-        text = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+        """A new token: its text, shown this once, and what is kept. `UsageError`, `Conflict` for a name in use. With a
+        `given` text that is the token, and takes the place of one of that name."""
+        text = PREFIX + secrets.token_urlsafe(SECRET_BYTES) if given is None else _strong(given)
         now = time.time()
         token = _checked(
             {
@@ -109,7 +113,7 @@ class TokenFile:
             }
         )
         with self._changing() as tokens:
-            if name in tokens:
+            if name in tokens and given is None:
                 raise Conflict(
                     f"there is a token named {name!r}",
                     next_step="Choose another name, or revoke that one first.",
@@ -185,6 +189,15 @@ class TokenFile:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _strong(text: str) -> str:
+    if len(text) < GIVEN_LENGTH or not (text.isascii() and text.isprintable()) or " " in text:
+        raise UsageError(
+            f"that is no token: it needs {GIVEN_LENGTH} or more printable characters without spaces",
+            next_step="Make one with: openssl rand -hex 32",
+        )
+    return text
 
 
 def _digest(text: str) -> str:

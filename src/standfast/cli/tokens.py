@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,11 +46,22 @@ def create(
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="For how long, such as 12h or 90d. Default: for ever.")
     ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="The token's text is in this file; replaces one of that name."
+        ),
+    ] = None,
     *,
     json: JsonOption = False,
 ) -> None:
     """Make a token and show it, this once."""
     lifetime_s = None if expires is None else _lifetime_s(expires)
+    if given is not None:
+        _, token = _file().create(name, scope, company or (), lifetime_s, given=_text_of(given))
+        shown = token.as_shown(time.time())
+        print_json(shown) if json else console().print(f"{name} is the token of {given}.", soft_wrap=True)
+        return
     text, token = _file().create(name, scope, company or (), lifetime_s)
     if json:
         print_json({"token": text, **token.as_shown(time.time())})
@@ -98,6 +110,16 @@ def _file() -> TokenFile:
     state = StateDirectory(current_settings().state_dir)
     state.prepare()
     return TokenFile(state.path)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"{file} cannot be read: {why}", next_step="Name a file that holds the token."
+        ) from error
 
 
 def _lifetime_s(text: str) -> float:

@@ -145,7 +145,7 @@ class Handover:
         if session.pairing is not None:
             raise SessionNotOpen(f"{company} is just being paired", next_step="Hand it over when it is open.")
         await self._offered(company, node, name)
-        session.handed_to = name
+        session.elsewhere = name
         try:
             await self._emptied(company)
             closed_at = time.monotonic()
@@ -211,7 +211,7 @@ class Handover:
         session = self._pool.session(company)
         if session is None:
             return
-        session.handed_to = None
+        session.elsewhere = None
         try:
             await self._handovers.withdraw(company)
             if await self._handovers.holder(company) != node and not session.is_active:

@@ -126,6 +126,8 @@ class SessionDriver:
         session.enter(State.CLOSED, error.message, error.next_step)
         log.error("session not started", company=session.company, code=error.code, reason=error.message)
         if isinstance(error, CompanyInUse):
+            # What was accepted here would wait for as long as the other node lives.
+            session.elsewhere = error.facts.get("holder")
             self.alert(alarms.elsewhere(session.company))
         self.tell(session)
 

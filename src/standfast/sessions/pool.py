@@ -83,7 +83,7 @@ class SessionPool:
         companies = await self._roster.wanted()
         for company in companies:
             session = self._known(company)
-            session.wanted, session.handed_to = True, None
+            session.wanted, session.elsewhere = True, None
             self._driver.launch_later(session)
         return len(companies)
 
@@ -199,10 +199,10 @@ class SessionPool:
         """The company's session, open or on its way to be. Raises `CompanyUnknown`, or `SessionNotOpen` where only
         somebody's doing would open it."""
         session = self._existing(company)
-        if session.handed_to is not None:
+        if session.elsewhere is not None:
             raise SessionNotOpen(
-                f"the session of company {session.company!r} is handed over to the node {session.handed_to}",
-                next_step="Send it there.",
+                f"the session of company {session.company!r} is at the node {session.elsewhere}",
+                next_step="Send it there; this node goes on with it only should that one die.",
             )
         if session.state is State.OPEN:
             return session
@@ -263,7 +263,7 @@ class SessionPool:
         await self._driver.close()
 
     async def _want(self, session: Session, wanted: bool) -> None:
-        session.wanted, session.handed_to = wanted, None
+        session.wanted, session.elsewhere = wanted, None
         await remember(session.company, self._roster.want(session.company, wanted))
 
     async def _startable(self, company: str) -> Session:

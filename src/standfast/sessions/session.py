@@ -115,7 +115,7 @@ class Session:
     hindrances: int = 0
     retry_at: float | None = None
     awaits_host: bool = False
-    handed_to: str | None = None  # the node that goes on with it
+    elsewhere: str | None = None  # the living node that has the company
     unlinking: bool = False  # an operator has asked WhatsApp to remove the device
     traffic: Traffic | None = None
     silences: int = 0
@@ -173,7 +173,7 @@ class Session:
         self.cancel_timer()
         self.generation += 1
         self.status, self.obstacle, self.traffic = None, None, None
-        self.awaits_host, self.unlinking, self.handed_to, self.retries_seen = False, False, None, (0, 0)
+        self.awaits_host, self.unlinking, self.elsewhere, self.retries_seen = False, False, None, (0, 0)
         self.launched_at = time.monotonic()
         self.breaker.tried()
         self.settled.clear()

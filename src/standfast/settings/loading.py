@@ -1,4 +1,5 @@
 """Where settings come from: command line, then environment, then `.env` in the working directory, then defaults.
+For secrets the environment may name a file instead.
 
 Invariant: a bad value is reported with its name, its source and its fault; a secret is never repeated.
 """
@@ -18,6 +19,7 @@ from standfast.errors import SettingsError
 from standfast.redaction import is_secret_name
 from standfast.settings.model import Settings, Source, name_of
 from standfast.settings.places import COMMAND_LINE, DOTENV, read_dotenv
+from standfast.settings.secret_files import BY_FILE, secrets_by_file
 
 _OURS = ("STANDFAST_", "POSTGRES_")
 _INTERNAL = frozenset({"STANDFAST_HOST_TOKEN"})  # given by the service to its Node host
@@ -42,6 +44,7 @@ def merged(dotenv: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Source]
     """The value of each name that is set, and where each name's comes from."""
     layers: list[tuple[Source, Mapping[str, Any]]] = [
         (".env", dotenv),
+        ("environment", secrets_by_file()),
         ("environment", EnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=True)()),
         ("command line", {name: value for name, value in COMMAND_LINE.get().items() if value is not None}),
     ]
@@ -70,7 +73,7 @@ def remarks(names: set[str], dotenv: Mapping[str, str]) -> list[str]:
     """What is said of names that look like settings and are none."""
     found = []
     for name in sorted({*os.environ, *dotenv}):
-        if name.startswith(_OURS) and name not in names | _INTERNAL:
+        if name.startswith(_OURS) and name not in names | _INTERNAL | BY_FILE.keys():
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
             found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     found += [
