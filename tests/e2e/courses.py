@@ -15,6 +15,7 @@ from tests.e2e.installation import Installation
 
 MOMENT = "2026-11-22T10:15:30Z"
 _LOG_REACHES_S = 1.5
+_NOT_STARTED = "session not started"
 _DELETE = (
     "delete from whatsapp_keys where company_id = 'acme'",
     "delete from whatsapp_auth where company_id = 'acme'",
@@ -55,11 +56,13 @@ async def damaged_everywhere(place: Installation) -> None:
     await _note_moment(place)
     code, printed = await place.shell("standfast send acme +79990000001 later")
     assert code == 0, printed
+    await place.carried()
     await place.stop()
     await damaged(place)
     file = place.home.state.path / "vault" / "vault.db"
     file.write_bytes(b"\xff" * file.stat().st_size)
     await place.start()
+    await place.says(_NOT_STARTED)
 
 
 async def deleted(place: Installation) -> None:
@@ -73,6 +76,7 @@ async def deleted_and_restarted(place: Installation) -> None:
     await deleted(place)
     await place.stop()
     await place.start()
+    await place.says(_NOT_STARTED)
 
 
 async def cleaned(place: Installation) -> None:
@@ -89,6 +93,11 @@ async def lost(place: Installation) -> None:
     """The server is gone with its disk; an empty one stands in its place."""
     await place.empty_server()
     await place.vault_is("outage")
+
+
+async def lost_and_stopped(place: Installation) -> None:
+    """The same, and the service was stopped for the restore."""
+    await place.stop()
 
 
 async def lost_all(place: Installation) -> None:
@@ -112,6 +121,7 @@ SETUPS: dict[str, Callable[[Installation], Awaitable[None]]] = {
     "deleted-and-restarted": deleted_and_restarted,
     "cleaned": cleaned,
     "lost": lost,
+    "lost-and-stopped": lost_and_stopped,
     "lost-all": lost_all,
 }
 

@@ -95,6 +95,7 @@ class Installation:
         """The service comes up."""
         environment = json.dumps(self.simulator.host_environment())
         self.service = self.home.run([sys.executable, "-m", "tests.e2e.service_process", environment], {})
+        self.bound.actual["/var/log/standfast.log"] = str(self.service.output)
         await self.service.says("running")
 
     @property
@@ -154,6 +155,20 @@ class Installation:
             return vault is not None and vault.state == state
 
         await until(is_so, f"the vault is {state}")
+
+    async def carried(self) -> None:
+        """Wait until PostgreSQL has every write."""
+
+        async def is_empty() -> bool:
+            vault = (await self.health()).vault
+            return vault is not None and not vault.journal_batches
+
+        await until(is_empty, "the journal is empty")
+
+    async def says(self, text: str) -> None:
+        """Wait until the service's log has it."""
+        assert self.service is not None
+        await self.service.says(text)
 
     async def all_open(self) -> None:
         """Wait until both sessions are."""

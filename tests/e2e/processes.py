@@ -64,6 +64,11 @@ class Process:
     def pid(self) -> int:
         return self.popen.pid
 
+    @property
+    def output(self) -> Path:
+        """Where it says it."""
+        return self._output
+
     def text(self) -> str:
         """Everything it has said."""
         return self._output.read_text(errors="replace")

@@ -43,14 +43,14 @@ async def run_document(place: Installation, name: str) -> None:
 
 
 @shares_loop
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_every_command_of_the_runbook_prints_what_it_says(place: Installation) -> None:
     """All four scenarios happen, and each command ends and prints as the page says."""
     await run_document(place, "runbook.md")
 
 
 @shares_loop
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_every_command_of_the_disaster_recovery_checklist_prints_what_it_says(
     place: Installation,
 ) -> None:
