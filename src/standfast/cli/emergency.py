@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from standfast.cli import emergency_return, emergency_status
+from standfast.cli import emergency_return, emergency_status, emergency_to_files
 
 app = typer.Typer(
     name="emergency",
@@ -19,6 +19,6 @@ app = typer.Typer(
 
 def register(parent: typer.Typer) -> None:
     """Add the group of commands."""
-    for module in (emergency_return, emergency_status):
+    for module in (emergency_to_files, emergency_return, emergency_status):
         module.register(app)
     parent.add_typer(app)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from standfast.alert import AlertSink
 from standfast.authstate.company import Company
 from standfast.errors import EmergencyRefused, StandfastError
 from standfast.jobs.emergency import alarms
+from standfast.jobs.emergency.folders import Folders
 from standfast.jobs.emergency.mirror import Mirror
 from standfast.jobs.emergency.mode import Mode, ModeFile
 from standfast.service.schema import SchemaKeeper
@@ -50,6 +52,7 @@ class FilesMode:
     async def standing(self, vault: Vault, schema: SchemaKeeper) -> AsyncIterator[None]:
         """Follow the vault for as long as this lasts, where the node stands on files, or as soon as it does."""
         self._vault, self._schema = vault, schema
+        await asyncio.to_thread(self._drop_unfinished)
         if self.mode is not None:
             schema.pause()
             self._mirror = self._make_mirror(vault, self.mode)
@@ -63,6 +66,16 @@ class FilesMode:
         finally:
             await self._flushed()
             await self._unfollow()
+
+    def _drop_unfinished(self) -> None:
+        """A switch that was cut off: in the directory that the settings name, or that the mode does."""
+        mode = self.mode
+        for root in {self._settings.emergency_directory, *([Path(mode.root)] if mode is not None else [])}:
+            try:
+                if Folders(root).recover(mode.id if mode is not None else None):
+                    log.warning("a switch to files had been cut off, and is undone", folders=str(root))
+            except (OSError, StandfastError) as error:
+                log.warning("an unfinished switch to files could not be undone", reason=str(error))
 
     async def enter(self, mode: Mode) -> None:
         """Stand on files from now on; durable once this returns. Raises where the mode cannot be written: then nothing

@@ -57,6 +57,8 @@ from standfast.service.returning import LocalReturn
 from standfast.service.roster import VaultRoster
 from standfast.service.simulator import Simulator
 from standfast.service.takeover import Takeover
+from standfast.service.to_files import LocalFiles
+from standfast.service.to_files_methods import ToFilesMethods
 from standfast.service.vault import vault_options
 from standfast.sessions import alarms as session_alarms
 from standfast.sessions.engine import Engine, HostCommand
@@ -276,6 +278,9 @@ class Service:
             settings, self.database, self.vault, self.alerts, asks_sessions(self.pool), options.schedule
         )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
+        going = ToFilesMethods(
+            LocalFiles(self.vault, self.database, self.files), self.files, self.pool, self.watch
+        )
         returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool)
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
         self._handover = Handover(
@@ -313,6 +318,7 @@ class Service:
             self.keeping,
             restoring,
             returning,
+            going,
             self._handover,
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
@@ -321,6 +327,7 @@ class Service:
             operators.gone(connection)
             consuming.gone(connection)
             restoring.gone(connection)
+            going.gone(connection)
 
         self.gateway.serve_operators(methods, gone)
         self._follower = DatabaseFollower(

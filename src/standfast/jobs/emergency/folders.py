@@ -18,9 +18,10 @@ import msgspec
 
 from standfast.authstate.company import Company
 from standfast.authstate.creds import parse_creds
+from standfast.authstate.file_names import CREDS, INDEX
 from standfast.authstate.key_pairs import check_creds
 from standfast.authstate.live_folder import LiveFolder
-from standfast.authstate.multifile import Keys, import_folder
+from standfast.authstate.multifile import Keys, digest, names_in, read_file, read_index
 from standfast.errors import AuthStateCorrupt, EmergencyRefused, StandfastError
 from standfast.jobs.backup.catalogue import sync_directory, write_private
 
@@ -30,6 +31,7 @@ _NOTE = ".switch.json"
 _BLOCK_BYTES = 4096
 _SPARE_BYTES = 64 * 2**20
 _SPARE_FILES = 1_000
+_SAMPLE = 16
 
 
 class _Switch(msgspec.Struct):
@@ -92,13 +94,22 @@ class Folders:
         parse_creds(creds)
         return LiveFolder.create(self.staging(switch) / company, creds, keys, epoch, sequence)
 
-    def check(self, switch: str, company: Company) -> int:
-        """Read back what was written: how many keys. `AuthStateCorrupt` where it is not what it is to be."""
-        read = import_folder(self.staging(switch) / company)
-        if read.changed or read.added or read.deleted:
+    def check(self, switch: str, company: Company, files: int) -> None:
+        """Look at what was written: all files there, creds whose pairs match, a sample as the index says. What is in
+        every file was parsed when it was written. `AuthStateCorrupt` where it is not what it is to be."""
+        directory = self.staging(switch) / company
+        names, index = names_in(directory), read_index(directory)
+        if len(names) != files or names != {CREDS, INDEX, *index}:
             raise AuthStateCorrupt(f"the folder of {company} does not hold what was written")
-        check_creds(read.creds)
-        return read.key_count
+        check_creds(read_file(directory / CREDS))
+        for name in list(index)[:: max(1, len(index) // _SAMPLE)]:
+            if digest(read_file(directory / name)) != index[name]["sha256"]:
+                raise AuthStateCorrupt(f"the folder of {company} does not hold what was written")
+
+    def abandon(self, switch: str) -> None:
+        """Drop what was written aside, and undo what of it was put in its place."""
+        if self.root.is_dir():
+            self.undo(switch)
 
     def place(self, switch: str, companies: Iterable[Company]) -> list[Company]:
         """Make the folders that were written the companies' own, durably; of which former ones are kept. Undone where

@@ -23,6 +23,7 @@ from standfast.vault.storage.schema import CREDS
 from standfast.vault.storage.wishes import Wish
 
 T = TypeVar("T")
+_AMOUNTS = "select number, count(*), sum(length(value)) from replica group by number"
 _VALUE = "select value from replica where number = ? and type = ? and id = ?"
 
 
@@ -131,6 +132,11 @@ class Reading:
     def companies(self) -> list[Record]:
         """Every company in the file."""
         return [account.record(self._has_creds(account)) for account in self._accounts.values()]
+
+    def amounts(self) -> dict[int, tuple[int, int]]:
+        """About how many keys each company has by number, and their bytes as they are kept: one scan."""
+        rows = self._read(lambda c: c.execute(_AMOUNTS).fetchall())
+        return {number: (count, size) for number, count, size in rows}
 
     def record(self, company: Company) -> Record | None:
         """What is known of the company; None: it is not in the file."""
