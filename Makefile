@@ -4,7 +4,7 @@ VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 # On two cores: most tests wait for processes and clocks.
-TEST_JOBS ?= 3
+TEST_JOBS ?= 4
 CODE := $(wildcard src tests scripts benchmarks examples)
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 BRIDGE_PATH := PATH="$(BIN):$$PATH"
@@ -35,10 +35,12 @@ test: test-bridge test-python ## run the Node and the Python tests
 test-bridge: setup-dev
 	@cd bridge && $(BRIDGE_PATH) npm test --silent
 
-# A short base: a socket's path has room for 100 bytes.
+# A short base: a socket's path has room for 100 bytes. The files that take longest are begun first (tests/file_order.py),
+# not those with most tests. Compiled files are kept: each of the processes reads them all.
 test-python: setup-dev
 	@dir=$$(mktemp -d "$${TMPDIR:-/tmp}/sf.XXXX") && trap 'rm -rf "$$dir"' EXIT && \
-		$(BRIDGE_PATH) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --basetemp="$$dir/t" $(PYTEST_ARGS)
+		$(BRIDGE_PATH) PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TEST_JOBS) \
+		--dist loadfile --no-loadscope-reorder --basetemp="$$dir/t" $(PYTEST_ARGS)
 
 lint: setup-dev ## check style, types, import rules and house rules
 	@echo "lint: ruff" && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

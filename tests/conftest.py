@@ -17,6 +17,7 @@ from standfast.postgres.migrations import migrate
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
+from tests.file_order import longest_first
 from tests.support import apart
 
 _TEMPLATE = "standfast_template"
@@ -28,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Short names for temporary directories: sockets lie in them, and pytest's own grow with the number of runs."""
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
         config.stash[_OWN_TEMPORARY] = config.option.basetemp = tempfile.mkdtemp(prefix="sf-t-")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a run of several processes: after they were shuffled."""
+    if hasattr(config, "workerinput"):
+        longest_first(items)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.file_order import LONG_FILES, TESTS
+
 ROOT = Path(__file__).parents[2]
 BREACHES = {
     "long.py": "x = 1\n" * 401,
@@ -111,3 +113,8 @@ def test_no_python_new_enough_is_told(tmp_path: Path) -> None:
     ran = find_python(tmp_path)
     assert ran.returncode == 1
     assert "no Python 3.11 or newer" in ran.stderr
+
+
+def test_the_files_that_are_run_first_are_there() -> None:
+    """A test file that was renamed is not silently begun last."""
+    assert [name for name in LONG_FILES if not (TESTS / name).is_file()] == []
