@@ -22,12 +22,13 @@ from standfast.node import bridge_directory, node_binary
 from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.options import DatabaseOptions
 from standfast.service.service import Service, ServiceOptions
-from standfast.service.simulator import Simulator
+from standfast.service.simulator import Ready, Simulator
 from standfast.sessions.backoff import Backoff
 from standfast.sessions.breaker import BreakerLimits
 from standfast.sessions.events import Event
 from standfast.sessions.session import Pairing, Session, State
 from standfast.settings import Settings
+from tests.e2e.whatsapp import LentSimulator, standing_simulator
 from tests.support import Proxy
 
 _phones = itertools.count(79_990_100_001)
@@ -76,15 +77,20 @@ def new_phone() -> Callable[[], str]:
     return lambda: str(next(_phones))
 
 
+@pytest.fixture(scope="session")
+def whatsapp() -> Iterator[tuple[Path, Ready]]:
+    """A simulator that runs while tests come and go."""
+    with standing_simulator() as standing:
+        yield standing
+
+
 @pytest.fixture
-async def simulator() -> AsyncIterator[Simulator]:
-    """A WhatsApp of the test's own."""
-    state = Path(tempfile.mkdtemp(prefix="sf-wa-"))
-    running = Simulator(state, node_binary(), bridge_directory())
-    await running.start()
-    yield running
-    await running.stop()
-    shutil.rmtree(state, ignore_errors=True)
+async def simulator(whatsapp: tuple[Path, Ready]) -> AsyncIterator[Simulator]:
+    """It for one test, as if it were new: but for the phones that other tests made up, each of another number."""
+    lent = LentSimulator(*whatsapp)
+    await lent.take()
+    yield lent
+    await lent.give_back()
 
 
 @dataclass

@@ -12,6 +12,7 @@ from tests.e2e.conftest import Line, shares_loop, until
 from tests.promtool import check
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+MESSAGE = "in no help text"
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -44,8 +45,8 @@ async def test_metrics_follow_what_happens(http_pair: Line, api: httpx.AsyncClie
     assert before["standfast_sessions", frozenset({("state", "open")})] == 2
     assert before["standfast_session_open", frozenset({("company", "acme")})] == 1
     assert before["standfast_health_verdict", frozenset({("verdict", "critical")})] == 0
-    await http_pair.send("acme", "bolt", "counted")
-    await http_pair.received("bolt", ["counted"])
+    await http_pair.send("acme", "bolt", MESSAGE)
+    await http_pair.received("bolt", [MESSAGE])
 
     async def counted() -> bool:
         now = await scraped(api)
@@ -56,7 +57,7 @@ async def test_metrics_follow_what_happens(http_pair: Line, api: httpx.AsyncClie
 
     await until(counted, "the message is counted")
     text = (await api.get("/metrics")).content
-    for secret in (*http_pair.phones.values(), "counted"):
+    for secret in (*http_pair.phones.values(), MESSAGE):
         assert secret.encode() not in text
     check("check", "metrics", stdin=text)
 

@@ -33,6 +33,12 @@ class Ready(msgspec.Struct):
     pid: int
 
 
+def admin_client(ready: Ready) -> httpx.AsyncClient:
+    """For the admin API. No connection is used twice: the simulator may just be closing an idle one."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=ready.admin, timeout=ADMIN_TIMEOUT_S, trust_env=False, limits=limits)
+
+
 class Simulator:
     """Runs `bridge/simulator/main.mjs`. `start()` returns when it serves; `stop()` ends it within 3 s."""
 
@@ -91,7 +97,7 @@ class Simulator:
         except (TimeoutError, msgspec.MsgspecError):
             raise await self._not_started() from None
         self._logs = asyncio.create_task(self._read_logs())
-        self._http = httpx.AsyncClient(base_url=self._ready.admin, timeout=ADMIN_TIMEOUT_S, trust_env=False)
+        self._http = admin_client(self._ready)
         return self._ready
 
     async def _not_started(self) -> StandfastError:
