@@ -7,6 +7,7 @@ that ends leaves nothing half-way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from standfast.postgres.putting_back import Seen
 from standfast.service.link import Link
 from standfast.service.params import checked
 from standfast.sessions.gateway import OperatorMethod
+from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
-from standfast.sessions.session import State
+from standfast.sessions.session import Session, State
 from standfast.sessions.wire import Connection
 
-FRAME_AGE_S = 60.0
+FRAME_AGE_S = 10.0
+_PING_IDLE_MS = 1_000
+_STATS_TIMEOUT_S = 5.0
 _STEP_TIMEOUT_S = 15.0
 _COMPANY_TIMEOUT_S = 180.0
 _MARGIN_S = 10.0
@@ -66,9 +70,10 @@ class Within(msgspec.Struct):
 class ReturnMethods:
     """The methods `emergency.…` of role operator that go back."""
 
-    def __init__(self, node: ReturnNode, pool: SessionPool) -> None:
+    def __init__(self, node: ReturnNode, pool: SessionPool, hosts: Hosts) -> None:
         self._node = node
         self._pool = pool
+        self._hosts = hosts
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
@@ -136,15 +141,32 @@ class ReturnMethods:
         return {"recovered": await self._node.recovered(checked(Within, params).within_s)}
 
     async def _heard(self, connection: Connection, params: msgspec.Raw) -> Any:
-        return {one.company: self._how(one.company) for one in self._pool.sessions() if one.wanted}
+        heard = await self._heard_within(FRAME_AGE_S)
+        return {one.company: _how(one, heard) for one in self._pool.sessions() if one.wanted}
 
-    def _how(self, company: Company) -> str:
-        session = self._pool.session(company)
-        assert session is not None, "it was listed"
-        if session.state is not State.OPEN:
-            return f"{session.state.value}: {session.reason}" if session.reason else session.state.value
-        age_s = session.traffic.frame_age_now_s() if session.traffic is not None else None
-        return State.OPEN.value if age_s is not None and age_s < FRAME_AGE_S else "open, and hears nothing"
+    async def _heard_within(self, age_s: float) -> set[str]:
+        """Companies whose sockets have just heard something; those that are idle are asked for a sign of life."""
+        heard: set[str] = set()
+        for member in self._hosts.members:
+            if not member.engine.is_ready:
+                continue
+            with contextlib.suppress(StandfastError):
+                raw = await member.engine.request(
+                    "host.stats", {"ping_idle_ms": _PING_IDLE_MS}, timeout_s=_STATS_TIMEOUT_S
+                )
+                heard |= {
+                    row["company"]
+                    for row in msgspec.json.decode(raw)["sessions"]
+                    if row["last_frame_age_ms"] is not None and row["last_frame_age_ms"] < age_s * 1000
+                }
+        return heard
+
+
+def _how(session: Session, heard: set[str]) -> str:
+    if session.state is not State.OPEN:
+        why = f": {session.reason}" if session.reason else ""
+        return f"{session.state.value}{why}"
+    return State.OPEN.value if session.company in heard else "open, and hears nothing"
 
 
 class ServiceReturn:

@@ -60,7 +60,6 @@ class LocalReturn:
         self._noting = asyncio.Lock()
 
     async def standing(self) -> NodeStanding:
-        await self._files.flush()
         vault, mode = self._vault, self._files.mode
         placed = set(mode.companies) if mode is not None else set()
         kept = [

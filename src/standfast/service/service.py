@@ -281,7 +281,7 @@ class Service:
         going = ToFilesMethods(
             LocalFiles(self.vault, self.database, self.files), self.files, self.pool, self.watch
         )
-        returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool)
+        returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool, self.hosts)
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)
         self._handover = Handover(
             Handovers(self.database, self.vault.replica.node),

@@ -41,7 +41,7 @@ class ReturnNode(Protocol):
     """Raises what the service or the vault raises."""
 
     async def standing(self) -> NodeStanding:
-        """How the node stands now, folders and vault being in step."""
+        """How the node stands now."""
         ...
 
     async def begin(self) -> None:

@@ -1,0 +1,141 @@
+"""A way back that is killed: the command in a process of its own, ended by SIGKILL, and one whose service goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from standfast.authstate.company import Company
+from standfast.errors import JobRunning
+from standfast.jobs.emergency.mode import Mode, ModeFile
+from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.store import PostgresAuthStore
+from standfast.settings import Settings
+from tests.integration.restoring import meant, values
+from tests.integration.returns import on_files, returned
+from tests.integration.services import Running, running, settings_of
+from tests.support import made_up_creds, until
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPANIES = [Company(f"c{number:02d}") for number in range(24)]
+BEFORE = {"session": {"a": b'{"n":1}', "gone": b'{"n":2}'}}
+ON_FILES: dict[str, dict[str, bytes | None]] = {"session": {"b": b'{"n":3}', "gone": None}}
+OLD = meant(BEFORE)
+NEW = meant({"session": {"a": b'{"n":1}', "b": b'{"n":3}'}})
+Moment = Callable[[Mode | None], bool]
+MOMENTS: dict[str, Moment] = {
+    "begun": lambda mode: mode is not None and mode.stage == "to-postgres",
+    "first": lambda mode: mode is not None and len(mode.done) >= 1,
+    "half": lambda mode: mode is None or len(mode.done) >= len(COMPANIES) // 2,
+    "last": lambda mode: mode is None or len(mode.done) >= len(COMPANIES) - 1,
+    "switched": lambda mode: mode is None,
+}
+
+
+@pytest.fixture
+def settings(state: Path, database_options: DatabaseOptions) -> Settings:
+    return settings_of(state, database_options)
+
+
+async def written_on_files(now: Running, store: PostgresAuthStore) -> None:
+    """Each company is written once while its node stands on files."""
+    for company in COMPANIES:
+        await store.install(company, made_up_creds(), BEFORE)
+    await now.in_state("online")
+    await on_files(now, COMPANIES)
+    for company in COMPANIES:
+        await now.service.vault.set_keys(company, ON_FILES)
+
+
+async def killed_at(settings: Settings, moment: Moment) -> Mode | None:
+    """Go back by the command and kill it at the moment; how the node stands then."""
+    assert settings.database_url is not None
+    environment = {
+        **os.environ,
+        "STANDFAST_STATE_DIR": str(settings.state_dir),
+        "STANDFAST_NODE_NAME": "one",
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    command = [sys.executable, "-m", "standfast", "emergency", "to-postgres", "--yes", "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    file = ModeFile(settings.state_dir)
+    async with asyncio.timeout(30):
+        while process.returncode is None:
+            if moment(file.read()):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            await asyncio.sleep(0.0005)
+        out, err = await process.communicate()
+    assert moment(file.read()), (out, err)
+    return file.read()
+
+
+async def states(store: PostgresAuthStore) -> list[object]:
+    return [values(await store.snapshot(company)) for company in COMPANIES]
+
+
+async def check(
+    settings: Settings, options: DatabaseOptions, store: PostgresAuthStore, moment: Moment
+) -> None:
+    """Killed there, every company is wholly old or wholly new; run again, or started, nothing is missing."""
+    async with running(settings.state_dir, options) as now:
+        await written_on_files(now, store)
+    assert await states(store) == [OLD] * len(COMPANIES)
+    left = await killed_at(settings, moment)
+    for company, found in zip(COMPANIES, await states(store), strict=True):
+        assert found in (OLD, NEW)
+        if left is None or company in left.done:
+            assert found == NEW
+    if left is not None:
+        assert (await returned(settings)).ok
+    async with running(settings.state_dir, options) as now:
+        await now.in_state("online")
+        await until(lambda: all(not one.pending for one in now.service.vault.holdings()))
+    assert await states(store) == [NEW] * len(COMPANIES)
+    assert ModeFile(settings.state_dir).read() is None
+
+
+async def test_a_killed_way_back_goes_on(
+    settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore
+) -> None:
+    """Half of the companies are back: the others stay as they are until it is run again."""
+    await check(settings, database_options, store, MOMENTS["half"])
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_kill_at_any_step(
+    settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore, moment: str
+) -> None:
+    """Still each company is whole, and the end is the same."""
+    await check(settings, database_options, store, MOMENTS[moment])
+
+
+async def test_a_service_outlives_the_command_that_asked(
+    settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore
+) -> None:
+    """It stays on files, its sessions write on, a second command beside the first is refused, and the next one ends
+    what was begun."""
+    async with running(settings.state_dir, database_options) as now:
+        await written_on_files(now, store)
+        going = asyncio.create_task(returned(settings))
+        await until(lambda: bool(now.service.files.mode and now.service.files.mode.done))
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+        with ModeFile(settings.state_dir).locked(), pytest.raises(JobRunning):
+            ModeFile(settings.state_dir).locked().__enter__()
+        assert now.service.vault.outage.state == "outage"
+        await now.service.vault.set_keys(COMPANIES[0], {"session": {"b": b'{"n":3}'}})
+        assert (await returned(settings)).ok
+        assert now.service.vault.outage.state == "online"
+        await until(lambda: all(not one.pending for one in now.service.vault.holdings()))
+    assert await states(store) == [NEW] * len(COMPANIES)
