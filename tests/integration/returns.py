@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from standfast.alert import LoggedAlerts
 from standfast.authstate.company import Company
@@ -15,9 +17,12 @@ from standfast.jobs.emergency.return_look import Outlook
 from standfast.jobs.emergency.return_report import ReturnReport
 from standfast.jobs.emergency.to_postgres import ToPostgres
 from standfast.jobs.progress import Silent
+from standfast.postgres.options import DatabaseOptions
+from standfast.postgres.pool import Database, Statement
+from standfast.postgres.store import PostgresAuthStore
 from standfast.service.returning import returning_context
 from standfast.settings import Settings
-from tests.integration.services import ACME, Running
+from tests.integration.services import ACME, Running, running
 from tests.support import until
 
 
@@ -40,11 +45,13 @@ async def looked(settings: Settings, wish: Wish | None = None, **options: bool) 
         return await ToPostgres(context, node, wish or Wish(), **options).look()
 
 
-async def returned(settings: Settings, wish: Wish | None = None, **options: bool) -> ReturnReport:
-    """Go back with whatever the comparison says."""
+async def returned(
+    settings: Settings, wish: Wish | None = None, shown: Outlook | None = None, **options: bool
+) -> ReturnReport:
+    """Go back with whatever the comparison says, or said."""
     async with returning_context(settings, Silent(), LoggedAlerts()) as (context, node):
         job = ToPostgres(context, node, wish or Wish(), **options)
-        return await job.run(await job.look())
+        return await job.run(shown or await job.look())
 
 
 class Ledger:
@@ -72,3 +79,21 @@ async def writing(now: Running, company: Company = ACME) -> AsyncIterator[Ledger
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def sessions(store: PostgresAuthStore, company: Company = ACME) -> dict[str, object]:
+    """The company's sessions as PostgreSQL has them."""
+    found = await store.snapshot(company)
+    assert found is not None
+    return {key: json.loads(value) for key, value in found.keys.get("session", {}).items()}
+
+
+async def stopped_on_files(state: Path, options: DatabaseOptions) -> None:
+    """A service stood on files, with a write of its own, and has ended."""
+    async with running(state, options) as now:
+        await now.in_state("online")
+        await on_files(now)
+        await now.service.vault.set_keys(ACME, {"session": {"ours": b'{"n":9}'}})
+    with_lease = "update standfast_nodes set alive_until = now() - interval '1 s'"
+    async with Database(options) as database:
+        await database.fetch(Statement("test.lapsed", with_lease))

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from standfast.authstate.company import Company
-from standfast.errors import CompanyInUse, EmergencyRefused
-from standfast.jobs.emergency.comparison import Wish
+from standfast.errors import EmergencyRefused
 from standfast.jobs.emergency.mode import ModeFile
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.store import PostgresAuthStore
 from tests.integration.restoring import lose, said
-from tests.integration.returns import looked, on_files, returned, writing
+from tests.integration.returns import looked, on_files, returned, sessions, stopped_on_files, writing
 from tests.integration.services import ACME, running, settings_of
 from tests.support import Proxy, made_up_creds, until
 
@@ -27,12 +26,6 @@ KEYS = {"session": {"a": b'{"n":1}', "gone": b'{"n":2}'}, "pre-key": {"7": b'{"k
 async def stored(store: PostgresAuthStore) -> PostgresAuthStore:
     await store.install(ACME, made_up_creds(), KEYS)
     return store
-
-
-async def sessions(store: PostgresAuthStore, company: Company = ACME) -> dict[str, object]:
-    found = await store.snapshot(company)
-    assert found is not None
-    return {key: json.loads(value) for key, value in found.keys.get("session", {}).items()}
 
 
 async def test_a_session_writes_through_the_way_back_and_loses_nothing(
@@ -106,23 +99,6 @@ async def test_a_database_that_is_away_hung_or_read_only_changes_nothing(
         assert now.service.files.mode.stage == "files"
 
 
-async def taken_over(options: DatabaseOptions, keys: dict[str, dict[str, bytes | None]]) -> None:
-    """Another owner, who leases nothing, takes acme and writes these."""
-    async with Database(options) as database:
-        await PostgresAuthStore(database).set_keys(ACME, keys)
-
-
-async def stopped_on_files(state: Path, options: DatabaseOptions) -> None:
-    """A service stood on files, with a write of its own, and has ended."""
-    async with running(state, options) as now:
-        await now.in_state("online")
-        await on_files(now)
-        await now.service.vault.set_keys(ACME, {"session": {"ours": b'{"n":9}'}})
-    with_lease = "update standfast_nodes set alive_until = now() - interval '1 s'"
-    async with Database(options) as database:
-        await database.fetch(Statement("test.lapsed", with_lease))
-
-
 async def test_without_a_service_the_state_directory_goes_back(
     state: Path, database_options: DatabaseOptions, stored: PostgresAuthStore
 ) -> None:
@@ -135,60 +111,3 @@ async def test_without_a_service_the_state_directory_goes_back(
     assert ModeFile(state).read() is None
     with pytest.raises(EmergencyRefused, match="does not stand on files"):
         await looked(settings)
-
-
-async def test_a_conflict_is_decided_for_files(
-    state: Path, database_options: DatabaseOptions, stored: PostgresAuthStore
-) -> None:
-    """Undecided it stays as it is on both sides; decided, what PostgreSQL had is kept as a folder first."""
-    settings = settings_of(state, database_options)
-    await stopped_on_files(state, database_options)
-    await taken_over(database_options, {"session": {f"t{n}": b'{"n":5}' for n in range(30)}})
-    await taken_over(database_options, {"session": {"theirs": b'{"n":5}'}})
-    report = await returned(settings)
-    assert (report.is_back, report.undecided) == (False, ["acme"])
-    assert "theirs" in await sessions(stored)
-    report = await returned(settings, Wish("files"))
-    assert report.ok
-    found = await sessions(stored)
-    assert found["ours"] == {"n": 9}
-    assert "theirs" not in found
-    (one,) = report.companies
-    assert one.kept is not None
-    assert (Path(one.kept) / "session-theirs.json").exists()
-    async with running(state, database_options) as now:
-        await now.service.vault.open(ACME)
-        await now.service.vault.set_keys(ACME, {"session": {"later": b'{"n":1}'}})
-        await now.in_state("online")
-        await until(lambda: not now.service.vault.held.all()[0].pending)
-    assert {"ours", "later"} <= (await sessions(stored)).keys()
-
-
-async def test_a_conflict_is_decided_for_postgresql(
-    state: Path, database_options: DatabaseOptions, stored: PostgresAuthStore
-) -> None:
-    """The node follows PostgreSQL; its own writes wait in quarantine and lie in a folder."""
-    settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
-        vault = now.service.vault
-        await now.in_state("online")
-        await on_files(now)
-        await vault.set_keys(ACME, {"session": {"ours": b'{"n":9}'}})
-        async with Database(database_options) as database:
-            await database.fetch(
-                Statement(
-                    "test.taken",
-                    "update standfast_writers set epoch = epoch + 100000, base = epoch + 100000,"
-                    " sequence = sequence + 1, node = null, claimed_by = null",
-                )
-            )
-        report = await returned(settings, Wish("postgresql", frozenset({"acme"})))
-        assert report.is_back
-        assert report.companies[0].kept is not None
-        assert (Path(report.companies[0].kept) / "session-ours.json").exists()
-        assert [one.company for one in vault.replica.quarantined()] == [ACME]
-        with pytest.raises(CompanyInUse, match="acme"):
-            await vault.set_keys(ACME, {"session": {"x": b"1"}})
-        await vault.open(ACME)
-        assert await vault.get_keys(ACME, "session", ["ours"]) == {}
-    assert "ours" not in await sessions(stored)
