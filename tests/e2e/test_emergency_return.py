@@ -21,6 +21,7 @@ async def stand_on_files(line: Line) -> None:
         for record in records
     }
     root = line.settings.state_dir / "emergency"
+    root.mkdir(mode=0o700)
     await line.service.files.enter(Mode(FORMAT, "e1", "files", time.time(), str(root), placed))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +28,7 @@ from tests.support import until
 
 
 async def on_files(now: Running, companies: Sequence[Company] = (ACME,)) -> None:
-    """Open these companies, and stand on files with them; folders play no part."""
+    """Open these companies, and stand on files with them; their folders come of themselves."""
     vault, placed = now.service.vault, {}
     await until(lambda: vault.replica.database is not None)
     for company in companies:
@@ -37,6 +38,7 @@ async def on_files(now: Running, companies: Sequence[Company] = (ACME,)) -> None
         assert record is not None
         placed[str(company)] = Placed("replica", record.epoch, record.sequence, str(company))
     root = now.service.settings.state_dir / "emergency"
+    root.mkdir(mode=0o700, exist_ok=True)
     await now.service.files.enter(Mode(FORMAT, "e1", "files", time.time(), str(root), placed))
 
 
@@ -59,6 +61,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.written: dict[str, bytes] = {}
+        self.is_ending = False
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +70,7 @@ async def writing(now: Running, company: Company = ACME) -> AsyncIterator[Ledger
     ledger = Ledger()
 
     async def write() -> None:
-        for count in range(1_000_000):
+        for count in itertools.takewhile(lambda _: not ledger.is_ending, itertools.count()):
             key_id, value = f"w{count % 50}", b'{"n":%d}' % count
             await now.service.vault.set_keys(company, {"session": {key_id: value}})
             ledger.written[key_id] = value
@@ -77,8 +80,8 @@ async def writing(now: Running, company: Company = ACME) -> AsyncIterator[Ledger
     try:
         yield ledger
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        ledger.is_ending = True
+        await task
 
 
 async def sessions(store: PostgresAuthStore, company: Company = ACME) -> dict[str, object]:
@@ -90,7 +93,7 @@ async def sessions(store: PostgresAuthStore, company: Company = ACME) -> dict[st
 
 async def stopped_on_files(state: Path, options: DatabaseOptions) -> None:
     """A service stood on files, with a write of its own, and has ended."""
-    async with running(state, options) as now:
+    async with running(state, options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         await now.service.vault.set_keys(ACME, {"session": {"ours": b'{"n":9}'}})

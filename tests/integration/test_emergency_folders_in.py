@@ -60,7 +60,7 @@ async def test_a_lost_database_is_filled_from_folders_alone(
     assert report.ok
     assert {one.company: one.keys for one in report.companies} == {"acme": 8, "bolt": 1}
     assert values(await store.snapshot(ACME)) == meant(TAKEN)
-    async with running(settings.state_dir, database_options) as now:
+    async with running(settings.state_dir, database_options, schedule="off") as now:
         await now.in_state("online")
         assert await now.service.vault.open(ACME)
     again = await brought_in(settings, root)

@@ -33,7 +33,7 @@ async def test_a_session_writes_through_the_way_back_and_loses_nothing(
 ) -> None:
     """PostgreSQL has every acknowledged write in the end, deletions too, and nothing before the way back."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         await now.service.vault.set_keys(ACME, {"session": {"gone": None}})
@@ -58,7 +58,7 @@ async def test_a_database_that_was_lost_becomes_the_one_that_was_left(
 ) -> None:
     """Its tables are made, it takes the identity of the lost one, and the vault goes on with it."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         identity = now.service.vault.replica.database
@@ -78,7 +78,7 @@ async def test_a_database_that_is_away_hung_or_read_only_changes_nothing(
 ) -> None:
     """Refused within some seconds with what to do, and the node stays on files."""
     settings = settings_of(state, proxied)
-    async with running(state, proxied) as now:
+    async with running(state, proxied, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         proxy.flowing.clear()

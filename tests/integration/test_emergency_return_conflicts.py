@@ -73,7 +73,7 @@ async def test_a_conflict_is_decided_for_files(
     (one,) = report.companies
     assert one.kept is not None
     assert (Path(one.kept) / "session-theirs.json").exists()
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.service.vault.open(ACME)
         await now.service.vault.set_keys(ACME, {"session": {"later": b'{"n":1}'}})
         await now.in_state("online")
@@ -86,7 +86,7 @@ async def test_a_conflict_is_decided_for_postgresql(
 ) -> None:
     """The node follows PostgreSQL; its own writes wait in quarantine and lie in a folder."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         vault = now.service.vault
         await now.in_state("online")
         await on_files(now)
@@ -109,7 +109,7 @@ async def test_files_win_while_the_session_writes(
 ) -> None:
     """PostgreSQL's sequence is far beyond ours: no write is taken for one that it has already."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         async with writing(now) as ledger:
@@ -129,7 +129,7 @@ async def test_a_database_that_moves_on_meanwhile_is_not_overwritten(
 ) -> None:
     """Neither after the comparison nor in the last moment before the import; the session goes on, on files."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         shown = await looked(settings)
@@ -152,7 +152,7 @@ async def test_what_another_living_node_has_is_left_to_it(
 ) -> None:
     """Not even --prefer files takes it; given up here, the node goes back without it."""
     settings = settings_of(state, database_options)
-    async with running(state, database_options) as now:
+    async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
         await on_files(now)
         await database.fetch(_HOLD)
@@ -190,7 +190,7 @@ async def test_another_database_is_gone_to_only_when_asked(
         assert report.ok
         assert (await sessions(theirs)).keys() == {"a", "gone", "ours"}
         assert (await sessions(theirs, BOLT)).keys() == {"a", "gone"}
-        async with running(state, other_database_options) as now:
+        async with running(state, other_database_options, schedule="off") as now:
             await now.in_state("online")
             assert await now.service.vault.open(ACME)
 

@@ -87,7 +87,7 @@ async def check(
     settings: Settings, options: DatabaseOptions, store: PostgresAuthStore, moment: Moment
 ) -> None:
     """Killed there, every company is wholly old or wholly new; run again, or started, nothing is missing."""
-    async with running(settings.state_dir, options) as now:
+    async with running(settings.state_dir, options, schedule="off") as now:
         await written_on_files(now, store)
     assert await states(store) == [OLD] * len(COMPANIES)
     left = await killed_at(settings, moment)
@@ -97,7 +97,7 @@ async def check(
             assert found == NEW
     if left is not None:
         assert (await returned(settings)).ok
-    async with running(settings.state_dir, options) as now:
+    async with running(settings.state_dir, options, schedule="off") as now:
         await now.in_state("online")
         await until(lambda: all(not one.pending for one in now.service.vault.holdings()))
     assert await states(store) == [NEW] * len(COMPANIES)
@@ -125,7 +125,7 @@ async def test_a_service_outlives_the_command_that_asked(
 ) -> None:
     """It stays on files, its sessions write on, a second command beside the first is refused, and the next one ends
     what was begun."""
-    async with running(settings.state_dir, database_options) as now:
+    async with running(settings.state_dir, database_options, schedule="off") as now:
         await written_on_files(now, store)
         going = asyncio.create_task(returned(settings))
         await until(lambda: bool(now.service.files.mode and now.service.files.mode.done))
