@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+import orjson
+
 from standfast.authstate.buffer_json import canonical_json
 from standfast.authstate.creds import parse_creds
 from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
@@ -128,7 +130,8 @@ def folder_files(creds: bytes, keys: Keys, *, with_own: bool = False) -> Iterato
 
 
 def index_content(files: Mapping[str, Entry]) -> bytes:
-    return json.dumps({"format": _FORMAT, "version": _VERSION, "files": files}, indent=1).encode()
+    document = {"format": _FORMAT, "version": _VERSION, "files": files}
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def _of_clients(keys: Keys) -> Keys:
