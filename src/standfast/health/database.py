@@ -85,7 +85,7 @@ class DatabaseWatch:
         error = away or self.error
         state = "online" if self._seen else "unknown"
         if error is not None:
-            state = "unavailable"
+            state = "left alone" if error.facts.get("cause") == "on_files" else "unavailable"
         return DatabaseSection(
             state=state,
             where=self._database.options.describe(),

@@ -103,6 +103,8 @@ class Upkeep:
         await self._bound([r for r in idle if not self._is_dead(r.company)])
 
     def _look_at_growth(self, record: Record) -> None:
+        if self._vault.detached is not None:
+            return  # it grows by decision
         oldest_s = 0.0 if record.journal_since is None else time.time() - record.journal_since
         if record.journal_bytes < GROWING_BYTES or oldest_s < GROWING_AFTER_S:
             self._growth_told.pop(record.company, None)
