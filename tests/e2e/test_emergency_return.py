@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 
-from standfast.jobs.emergency.mode import FORMAT, Mode, Placed
+from standfast.alert import LoggedAlerts
+from standfast.errors import SessionNotOpen
+from standfast.jobs.emergency.folders import new_switch
+from standfast.jobs.emergency.to_files import FilesReport, ToFiles, Wanted
+from standfast.jobs.progress import Silent
 from standfast.postgres.options import DatabaseOptions
+from standfast.service.to_files import files_node
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, shares_loop, until
 from tests.integration.restoring import lose
 from tests.integration.returns import returned
 
 
-async def stand_on_files(line: Line) -> None:
-    records = line.service.vault.replica.companies()
-    placed = {
-        str(record.company): Placed("replica", record.epoch, record.sequence, record.company)
-        for record in records
-    }
-    root = line.settings.state_dir / "emergency"
-    root.mkdir(mode=0o700)
-    await line.service.files.enter(Mode(FORMAT, "e1", "files", time.time(), str(root), placed))
+async def stand_on_files(line: Line) -> FilesReport:
+    """By what `standfast emergency to-files` does."""
+    async with files_node(line.settings, LoggedAlerts()) as (node, is_service):
+        wanted = Wanted(str(line.settings.emergency_directory))
+        job = ToFiles(node, wanted, Silent(), new_switch, is_service=is_service)
+        return await job.run(await job.look())
 
 
 class Chat:
@@ -37,9 +38,15 @@ class Chat:
     async def _run(self) -> None:
         for count in itertools.count():
             for sender, receiver in (("acme", "bolt"), ("bolt", "acme")):
-                text = f"{self._what} {count} to {receiver}"
-                await self._line.send(sender, receiver, text)
-                self.sent[receiver].append(text)
+                await self._send(sender, receiver, f"{self._what} {count} to {receiver}")
+
+    async def _send(self, sender: str, receiver: str, text: str) -> None:
+        try:
+            await self._line.send(sender, receiver, text)
+        except SessionNotOpen:
+            await asyncio.sleep(0.05)  # it is being connected anew: refused before anything left
+        else:
+            self.sent[receiver].append(text)
 
     async def goes_on(self, count: int = 3) -> None:
         goal = len(self.sent["acme"]) + count
@@ -61,14 +68,15 @@ async def test_a_chat_through_files_and_back_loses_nothing(
     shared_pair: Line, module_database: DatabaseOptions
 ) -> None:
     """Not a message is lost, doubled or asked for again, though the database is lost meanwhile; both sessions stay
-    open and are heard; what PostgreSQL then has is what a restart goes on with."""
+    open on the way back and are heard; what PostgreSQL then has is what a restart goes on with."""
     line = shared_pair
     retries = await line.retries()
-    generations = [line.session(one).generation for one in ("acme", "bolt")]
     chat = Chat(line, "through files")
     await chat.goes_on()
-    await stand_on_files(line)
+    switched = await stand_on_files(line)
+    assert switched.ok
     await chat.goes_on()
+    generations = [line.session(one).generation for one in ("acme", "bolt")]
     lose(module_database)
     report = await returned(line.settings)
     assert report.ok

@@ -129,6 +129,16 @@ def _print_mode(found: dict[str, Any]) -> None:
     if found["reason"]:
         out.print(f"Reason:    {found['reason']}")
     if found["mirror"]:
-        out.print("Mirror:    " + ", ".join(f"{name} {value}" for name, value in found["mirror"].items()))
+        out.print(f"Mirror:    {_mirror_words(found['mirror'])}")
     if found["stage"] == "to-postgres":
         out.print(f"The way back was begun: {found['done']:,} of {found['companies']:,} companies are back.")
+
+
+def _mirror_words(mirror: dict[str, Any]) -> str:
+    behind, conflicts = mirror.get("behind", 0), mirror.get("conflicts", [])
+    words = "the folders have everything" if not behind else f"{behind:,} folders lack something"
+    if mirror.get("failing"):
+        words += ", and cannot be written (see the alert mirror_stopped)"
+    if conflicts:
+        words += f"; to be decided with 'emergency take': {', '.join(conflicts)}"
+    return words

@@ -41,7 +41,7 @@ from standfast.vault.opening import open_vault
 from standfast.vault.outage import State
 from standfast.vault.restoring import keep_state
 from standfast.vault.returning import Returning
-from standfast.vault.storage.replica import Record, Replica
+from standfast.vault.storage.replica import Record
 from standfast.vault.vault import Vault
 
 PURPOSE = "emergency"
@@ -58,12 +58,13 @@ class LocalReturn:
         self._files = files
         self._returning = Returning(vault, database)
         self._noting = asyncio.Lock()
+        self._done: list[str] = []
 
     async def standing(self) -> NodeStanding:
         vault, mode = self._vault, self._files.mode
         placed = set(mode.companies) if mode is not None else set()
         kept = [
-            _kept(vault.replica, record)
+            self._kept(record)
             for record in vault.replica.companies()
             if record.company in placed or self._is_used(record)
         ]
@@ -74,6 +75,15 @@ class LocalReturn:
     def _is_used(self, record: Record) -> bool:
         holding = self._vault.held.get(record.company)
         return record.journal_batches > 0 or (holding is not None and holding.is_open)
+
+    def _kept(self, record: Record) -> Kept:
+        identity, withheld = "", self._vault.held.withheld.get(record.company)
+        is_whole = record.complete and record.has_creds
+        with contextlib.suppress(AuthStateCorrupt):
+            creds = self._vault.replica.creds(record.number) if is_whole else None
+            identity = identity_key(creds).hex() if creds is not None else ""
+        why = f"{withheld.message}. {withheld.next_step}" if withheld is not None else ""
+        return Kept(record.company, record.epoch, record.sequence, is_whole and bool(identity), identity, why)
 
     async def begin(self) -> None:
         async with self._noting:
@@ -122,25 +132,19 @@ class LocalReturn:
         return {}
 
     async def _note_done(self, company: str) -> None:
-        """Several are brought back at once, and each is to be in the file."""
+        """Those that are done while the file is written go into it together, the next time."""
+        self._done.append(company)
         async with self._noting:
-            mode = self._mode()
-            if company not in mode.done:
-                await self._files.note(msgspec.structs.replace(mode, done=[*mode.done, company]))
+            mode, done = self._mode(), dict.fromkeys(self._done)
+            fresh = [one for one in done if one not in mode.done]
+            if fresh:
+                await self._files.note(msgspec.structs.replace(mode, done=[*mode.done, *fresh]))
+            self._done = [one for one in self._done if one not in done]
 
     def _mode(self) -> Mode:
         if self._files.mode is None:
             raise not_on_files()
         return self._files.mode
-
-
-def _kept(replica: Replica, record: Record) -> Kept:
-    identity = ""
-    is_whole = record.complete and record.has_creds
-    with contextlib.suppress(AuthStateCorrupt):
-        creds = replica.creds(record.number) if is_whole else None
-        identity = identity_key(creds).hex() if creds is not None else ""
-    return Kept(record.company, record.epoch, record.sequence, is_whole and bool(identity), identity)
 
 
 class _Untold:

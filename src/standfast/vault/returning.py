@@ -101,6 +101,7 @@ class Returning:
             try:
                 await vault.keeper.fence(holding, "an operator has decided for what PostgreSQL has")
                 holding.is_open = False
+                vault.held.withheld.pop(company, None)
                 return await vault.keeper.acquire(holding, create=False)
             finally:
                 self._dismiss_idle(holding)

@@ -30,13 +30,15 @@ _DECIDED: Mapping[Preferred, Action] = {"files": "keep files", "postgresql": "ke
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A company as this node's replica has it. `is_whole`: creds included. `identity`: in hex."""
+    """A company as this node's replica has it. `is_whole`: creds included. `identity`: in hex. `withheld`: why nobody
+    may open it here, where its folder and the replica have both moved on."""
 
     company: str
     epoch: int
     sequence: int
     is_whole: bool
     identity: str = ""
+    withheld: str = ""
 
 
 class Compared(msgspec.Struct, omit_defaults=True):
@@ -101,6 +103,11 @@ def compare(
         if wish.of(kept.company) == "postgresql":
             compared.action = "keep postgresql"
         return compared
+    if kept.withheld:
+        # Files are two states here, and which of them goes on is not for this command to say.
+        compared.verdict, compared.why = "conflict", kept.withheld
+        compared.action = "keep postgresql" if wish.of(kept.company) == "postgresql" else "decide"
+        return compared
     if is_done and now.epoch == kept.epoch and now.sequence <= kept.sequence:
         compared.verdict, compared.action = "done", "none"
         return compared
@@ -142,7 +149,7 @@ def _beside(kept: Kept, now: Present) -> str:
 
 def needs_content(kept: Kept, now: Present, node: str, *, is_ours: bool) -> bool:
     """Whether only the content can tell that there is no conflict after all."""
-    if not kept.is_whole or not now.has_creds or now.is_damaged:
+    if not kept.is_whole or kept.withheld or not now.has_creds or now.is_damaged:
         return False
     if now.holder not in (None, node):
         return False

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from standfast.authstate.company import Company
 from standfast.errors import (
     CompanyInUse,
     DatabaseUnavailable,
@@ -23,6 +24,8 @@ from standfast.jobs.emergency.return_keeping import keep_ours, keep_theirs
 from standfast.jobs.emergency.return_look import Outlook, look
 from standfast.jobs.emergency.return_node import Brought, ReturnNode
 from standfast.jobs.emergency.return_report import BroughtBack, ReturnReport, Stopwatch
+from standfast.jobs.restore.installing import wish
+from standfast.jobs.restore.source import Wished
 from standfast.postgres.migrations import migrate
 from standfast.postgres.putting_back import Seen
 
@@ -69,6 +72,7 @@ class ToPostgres:
             self._watch.steps,
             undecided=[one.company for one in now.undecided],
         )
+        await self._want(standing.wanted)
         if not report.undecided and all(one.error is None for one in done):
             await self._switch(report, now.bind, standing.wanted)
         report.duration_s = self._watch.seconds
@@ -139,6 +143,11 @@ class ToPostgres:
         except CompanyInUse:
             if one.verdict != "held":
                 raise
+
+    async def _want(self, wanted: Sequence[str]) -> None:
+        """A database that was lost knows of no session that is to run; where it does, its word stays."""
+        for company in wanted:
+            await wish(self._context.database, Company(company), Wished(wanted=True))
 
     async def _switch(self, report: ReturnReport, bind: str | None, wanted: Sequence[str]) -> None:
         if bind is not None:
