@@ -18,6 +18,7 @@ from standfast.alert import AlertSink
 from standfast.authstate.company import Company
 from standfast.errors import EmergencyRefused, StandfastError
 from standfast.jobs.emergency import alarms
+from standfast.jobs.emergency.begun import BegunFile
 from standfast.jobs.emergency.folders import Folders
 from standfast.jobs.emergency.mirror import Mirror
 from standfast.jobs.emergency.mode import Mode, ModeFile
@@ -35,6 +36,7 @@ class FilesMode:
 
     def __init__(self, settings: Settings, alerts: AlertSink) -> None:
         self.file = ModeFile(settings.state_dir)
+        self.begun = BegunFile(settings.state_dir)
         self.mode: Mode | None = None
         self._alerts = alerts
         self._settings = settings
@@ -68,14 +70,19 @@ class FilesMode:
             await self._unfollow()
 
     def _drop_unfinished(self) -> None:
-        """A switch that was cut off: in the directory that the settings name, or that the mode does."""
+        """A switch that was cut off: in the directory that the settings name, the mode does, or where one has begun."""
         mode = self.mode
-        for root in {self._settings.emergency_directory, *([Path(mode.root)] if mode is not None else [])}:
+        roots = {self._settings.emergency_directory, self.begun.root()}
+        roots.add(Path(mode.root) if mode is not None else None)
+        for root in roots - {None}:
+            assert root is not None
             try:
                 if Folders(root).recover(mode.id if mode is not None else None):
                     log.warning("a switch to files had been cut off, and is undone", folders=str(root))
             except (OSError, StandfastError) as error:
                 log.warning("an unfinished switch to files could not be undone", reason=str(error))
+                return
+        self.begun.forget()
 
     async def enter(self, mode: Mode) -> None:
         """Stand on files from now on; durable once this returns. Raises where the mode cannot be written: then nothing

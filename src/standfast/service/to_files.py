@@ -55,6 +55,8 @@ class LocalFiles:
         self._database = database
         self._files = files
         self._fetched: set[Company] = set()
+        self._writing: set[asyncio.Task[int]] = set()
+        self._given_up: str | None = None
 
     async def standing(self) -> FilesStanding:
         vault = self._vault
@@ -100,6 +102,7 @@ class LocalFiles:
             folders.check_room(files, size_bytes)
             folders.staging(switch)
 
+        await asyncio.to_thread(self._files.begun.note, Path(root))
         await asyncio.to_thread(prepare)
 
     async def fetch(self, company: str) -> None:
@@ -124,8 +127,13 @@ class LocalFiles:
             folders.check(switch, known, count)
             return count
 
+        if switch == self._given_up:
+            raise EmergencyRefused("this switch to files was given up")
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
         try:
-            files = await asyncio.to_thread(write)
+            files = await asyncio.shield(task)
         except AuthStateCorrupt as error:
             raise AuthStateCorrupt(
                 f"the state of {company} is damaged: {error.message}",
@@ -144,12 +152,18 @@ class LocalFiles:
             raise
         self._let_go()
         await asyncio.to_thread(folders.done, mode.id)
+        await asyncio.to_thread(self._files.begun.forget)
         return list(kept)
 
     async def abandon(self, switch: str, root: str) -> None:
+        self._given_up = switch
         self._let_go()
+        if self._writing:
+            # It would write where nothing is to be left.
+            await asyncio.gather(*self._writing, return_exceptions=True)
         if self._files.mode is None or self._files.mode.id != switch:
             await asyncio.to_thread(Folders(Path(root)).abandon, switch)
+            await asyncio.to_thread(self._files.begun.forget)
 
     def _let_go(self) -> None:
         for company in self._fetched:

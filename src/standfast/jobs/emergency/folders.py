@@ -153,6 +153,7 @@ class Folders:
                 (self.kept(switch) / company).rename(self.root / company)
         with contextlib.suppress(OSError):
             self.kept(switch).rmdir()
+            (self.root / KEPT).rmdir()
         sync_directory(self.root)
         self.done(switch)
 

@@ -212,9 +212,10 @@ class ToFiles:
                 await do(company)
             self._progress.advance(1)
 
-        async with asyncio.TaskGroup() as group:
-            for company in companies:
-                group.create_task(one(company))
+        # All have ended before anything is undone, and what is raised is the error itself.
+        for error in await asyncio.gather(*map(one, companies), return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
 
     def _mode(self, switch: str, moving: Mapping[str, Planned], written: Mapping[str, Written]) -> Mode:
         companies = {
