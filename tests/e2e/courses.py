@@ -42,8 +42,22 @@ async def outage(place: Installation) -> None:
 
 async def mended(place: Installation) -> None:
     """PostgreSQL is up again, and the service has carried over what it had."""
-    await place.server.start()
+    if not place.server.running:
+        await place.server.start()
     await place.vault_is("online")
+
+
+async def answers(place: Installation) -> None:
+    """PostgreSQL is up again under a node that stands on files."""
+    await place.server.start()
+    await place.answered()
+
+
+async def restarted(place: Installation) -> None:
+    """The service was stopped and started, in order."""
+    await place.stop()
+    await place.start()
+    await place.answered()
 
 
 async def damaged(place: Installation) -> None:
@@ -96,8 +110,9 @@ async def lost(place: Installation) -> None:
 
 
 async def lost_and_stopped(place: Installation) -> None:
-    """The same, and the service was stopped for the restore."""
+    """The server is gone with its disk; the service was stopped, and an empty server stands in its place."""
     await place.stop()
+    await place.empty_server()
 
 
 async def lost_all(place: Installation) -> None:
@@ -113,6 +128,8 @@ SETUPS: dict[str, Callable[[Installation], Awaitable[None]]] = {
     "standing": standing,
     "service-up": service_up,
     "outage": outage,
+    "answers": answers,
+    "restarted": restarted,
     "mended": mended,
     "damaged": damaged,
     "damaged-everywhere": damaged_everywhere,

@@ -156,6 +156,15 @@ class Installation:
 
         await until(is_so, f"the vault is {state}")
 
+    async def answered(self) -> None:
+        """Wait until the vault knows that PostgreSQL answers, though it leaves it alone."""
+
+        async def is_so() -> bool:
+            vault = (await self.health()).vault
+            return vault is not None and bool(vault.answered)
+
+        await until(is_so, "PostgreSQL answers")
+
     async def carried(self) -> None:
         """Wait until PostgreSQL has every write."""
 
