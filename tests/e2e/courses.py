@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from tests.e2e.conftest import until
-from tests.e2e.installation import Installation
+from tests.e2e.installation import COMPANIES, Installation
 
 MOMENT = "2026-11-22T10:15:30Z"
 _LOG_REACHES_S = 1.5
@@ -26,7 +26,7 @@ async def standing(place: Installation) -> None:
     """Everything runs, and there is a good backup of it, here and far away."""
     if not place.runs:
         await place.start()
-    await place.all_open()
+    await place.open(*COMPANIES)
 
 
 async def service_up(place: Installation) -> None:
@@ -57,7 +57,7 @@ async def restarted(place: Installation) -> None:
     """The service was stopped and started, in order."""
     await place.stop()
     await place.start()
-    await place.answered()
+    await place.open(*COMPANIES)
 
 
 async def damaged(place: Installation) -> None:
@@ -91,11 +91,12 @@ async def deleted_and_restarted(place: Installation) -> None:
     await place.stop()
     await place.start()
     await place.says(_NOT_STARTED)
+    await place.open("bolt")
 
 
 async def cleaned(place: Installation) -> None:
     """A cleanup has removed sessions that were old."""
-    await place.all_open()
+    await place.open(*COMPANIES)
     place.execute(
         "update whatsapp_keys set updated_at = now() - interval '40 days' where key_type = 'session'"
     )

@@ -179,16 +179,16 @@ class Installation:
         assert self.service is not None
         await self.service.says(text)
 
-    async def all_open(self) -> None:
-        """Wait until both sessions are."""
+    async def open(self, *companies: str) -> None:
+        """Wait until the sessions of these are."""
 
         async def are_open() -> bool:
             async with connect(self.home.state.gateway_socket) as client:
                 return {one.company for one in await client.sessions() if one.state == "open"} >= set(
-                    COMPANIES
+                    companies
                 )
 
-        await until(are_open, "both sessions are open")
+        await until(are_open, f"{companies} are open")
 
     async def close(self) -> None:
         """Everything that was started ends."""

@@ -46,7 +46,7 @@ def _facts(health: Health) -> Iterator[str]:
     database, vault, sessions = health.database, health.vault, health.sessions
     if vault is not None and vault.outage_s is not None and not vault.detached:
         yield f"PostgreSQL has been away for {span(vault.outage_s)}: {vault.cause or 'no answer'}"
-    elif database is not None:
+    elif database is not None and not (vault is not None and vault.detached):
         yield f"PostgreSQL is {database.state}" + (f": {database.error}" if database.error else "")
     if sessions is not None:
         stand = sessions.verdicts.get("ok", 0) + sessions.verdicts.get("quiet", 0)
