@@ -24,6 +24,7 @@ from standfast.service.job_context import service_context
 from standfast.service.pre_keys import asks_sessions
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, until
+from tests.verifying import above_info, verified
 
 ACME = company_id("acme")
 TOKEN_LID = "100000000000001"
@@ -140,6 +141,8 @@ class Circle:
 async def circle(line: Line, new_phone: Callable[[], str]) -> Circle:
     made = Circle(line, new_phone)
     await made.meet()
+    await made.settled()
+    assert above_info(await verified(line.service)) == []
     return made
 
 
@@ -197,6 +200,8 @@ async def test_contacts_of_every_kind_still_work_after_a_safe_cleanup(circle: Ci
     await circle.hears_from("both", "from one after a restart")
     await circle.group_hears("to all after a restart")
     assert {text for text in line.texts("acme") if line.texts("acme").count(text) > 1} == set()
+    await circle.settled()
+    assert above_info(await verified(line.service)) == []
 
 
 async def test_a_legacy_cleanup_breaks_contacts_and_its_undo_mends_them(circle: Circle) -> None:

@@ -91,6 +91,11 @@ COMMANDS = (
         "doctor",
         "Check machine, Node.js, PostgreSQL, files and network; change nothing, and name each mend.",
     ),
+    Listed(
+        "verify",
+        "verify",
+        "Check that creds and keys are whole: in PostgreSQL, in the replica and in files; change nothing.",
+    ),
     Listed("drill", "drill", "Outages that were rehearsed, and what recovering took: list, show."),
     Listed(
         "runbook",

@@ -60,6 +60,7 @@ from standfast.service.takeover import Takeover
 from standfast.service.to_files import LocalFiles
 from standfast.service.to_files_methods import ToFilesMethods
 from standfast.service.vault import vault_options
+from standfast.service.verify_methods import VerifyMethods
 from standfast.sessions import alarms as session_alarms
 from standfast.sessions.engine import Engine, HostCommand
 from standfast.sessions.events import EventBus
@@ -320,6 +321,7 @@ class Service:
             returning,
             going,
             self._handover,
+            VerifyMethods(self.vault.replica),
         )
         methods = {name: method for room in rooms for name, method in room.methods().items()}
 
