@@ -26,6 +26,7 @@ export class Arrival {
   #handing = new Map()
   #tail = Promise.resolve()
   #hold = null
+  #isEnding = false
 
   /** Puts messages of this socket in a line. */
   order(ws) {
@@ -33,11 +34,22 @@ export class Arrival {
     ws.removeAllListeners(EVENT)
     // A line of its own: what an ended socket still does must not hold up its successor.
     this.#tail = Promise.resolve()
+    this.#isEnding = false
     const hold = new FrameHold(ws.socket)
     this.#hold = hold
     ws.on(EVENT, (node) => {
       this.#tail = this.#tail.then(() => this.#handle(ws, hold, handlers, node))
     })
+  }
+
+  /** The socket is being ended: what has arrived and was not begun stays with the server. */
+  ending() {
+    this.#isEnding = true
+  }
+
+  /** From now on no receipt leaves for a message that was begun and is not kept, not even when the socket closes. */
+  keepBack() {
+    this.#hold?.keepBack()
   }
 
   /** Resolves when every message that has arrived so far was handled and handed over. */
@@ -86,7 +98,7 @@ export class Arrival {
 
   async #handle(ws, hold, handlers, node) {
     // Left unread here, it stays with the server, which delivers it to the next connection.
-    if (!ws.isOpen) return
+    if (!ws.isOpen || this.#isEnding) return
     const { offline, ...attrs } = node.attrs
     const arrived = { id: attrs.id, hold, barrier: null }
     await this.#arrived.run(arrived, async () => {

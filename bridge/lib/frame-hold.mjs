@@ -42,6 +42,11 @@ export class FrameHold {
     return new Promise((resolve) => this.#line.push({ leave: resolve }))
   }
 
+  /** Barriers that stand now last until they are released: a close does not open them. */
+  keepBack() {
+    for (const one of this.#line) if (one.stands) one.keep()
+  }
+
   #pump() {
     while (this.#line.length > 0 && !this.#line[0].stands) this.#line.shift().leave()
   }

@@ -24,11 +24,14 @@ export function boundClosing(sock) {
 
 /**
  * Stops reading and lets messages that are being decrypted reach their events. Their ratchet step is committed, so
- * one that is dropped here would have to be remembered until the server delivers it again.
+ * one that is dropped here would have to be remembered until the server delivers it again; it must not be confirmed.
+ * Of a backlog only the message that was begun is waited for.
  */
 export async function drain(sock, arrival, timeoutMs) {
   sock.ws.socket?.pause()
+  arrival.ending()
   await settledWithin(timeoutMs, quiet(sock, arrival))
+  arrival.keepBack()
   await settledWithin(timeoutMs, arrival.clear())
   sock.ws.socket?.resume()
 }

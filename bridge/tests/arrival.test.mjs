@@ -1,8 +1,10 @@
 /** What happens between decryption and hand-over: plaintexts that outlive a process, frames that wait. */
 
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import { addTransactionCapability } from 'baileys'
+import { Arrival } from '../lib/arrival.mjs'
 import { FrameHold } from '../lib/frame-hold.mjs'
 import { makeBaileysLog, makeHostLog } from '../lib/host-log.mjs'
 import { Untaken } from '../lib/untaken.mjs'
@@ -126,4 +128,36 @@ test('a receipt passes no message before it that nobody has taken, not even when
   socket.send('receipt of three')
   socket.close()
   assert.equal(sent.length, 2)
+})
+
+test('a receipt for what nobody has kept does not leave with the close', () => {
+  const sent = []
+  const socket = { send: (data) => sent.push(data), close: () => {} }
+  const hold = new FrameHold(socket)
+  hold.hold()
+  socket.send('receipt')
+  hold.keepBack()
+  socket.close()
+  assert.deepEqual(sent, [])
+})
+
+test('an ending socket handles the message that it has begun and leaves the rest of a backlog', async () => {
+  const arrival = new Arrival()
+  const begun = []
+  let finish
+  const first = new Promise((resolve) => {
+    finish = resolve
+  })
+  const ws = Object.assign(new EventEmitter(), { isOpen: true, socket: { send: () => {}, close: () => {} } })
+  ws.on('CB:message', async ({ attrs }) => {
+    begun.push(attrs.id)
+    await first
+  })
+  arrival.order(ws)
+  for (const id of ['one', 'two', 'three']) ws.emit('CB:message', { attrs: { id } })
+  await new Promise(setImmediate)
+  arrival.ending()
+  finish()
+  await arrival.settled()
+  assert.deepEqual(begun, ['one'])
 })

@@ -135,6 +135,29 @@ async def test_what_was_sent_to_a_stopped_service_is_delivered_when_it_starts(
 
 
 @shares_loop
+async def test_a_session_that_ends_within_a_backlog_loses_nothing_of_it(
+    shared_pair: Line, new_phone: Callable[[], str]
+) -> None:
+    """What was begun is kept or stays with the server, and so does the rest: each message comes once, in order."""
+    line, contact = shared_pair, new_phone()
+    await line.simulator.ask("POST", "/contacts", {"phone": contact, "behaviour": "silent"})
+    await line.service.pool.stop("acme")
+    since = len(line.heard)
+    backlog = [f"while you were away {n}" for n in range(120)]
+    for text in backlog:
+        body = {"to": line.phones["acme"], "text": text}
+        await line.simulator.ask("POST", f"/contacts/{contact}/send", body)
+    for many in (1, 30, 60):
+        await line.service.pool.start("acme")
+        await until(lambda many=many: len(line.texts("acme", since)) >= many, f"{many} of the backlog")
+        await line.service.pool.stop("acme")
+    assert len(line.texts("acme", since)) < len(backlog), "the backlog was over before the session ended"
+    await line.service.pool.start("acme")
+    await line.received("acme", backlog)
+    assert line.texts("acme", since) == backlog
+
+
+@shares_loop
 async def test_sends_during_a_host_restart_fail_clearly_and_none_is_doubled(shared_pair: Line) -> None:
     """A send that was refused may be repeated, and those that were accepted arrive exactly once."""
     line, since = shared_pair, len(shared_pair.heard)
