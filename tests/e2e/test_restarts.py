@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -147,9 +148,13 @@ async def test_a_session_that_ends_within_a_backlog_loses_nothing_of_it(
     for text in backlog:
         body = {"to": line.phones["acme"], "text": text}
         await line.simulator.ask("POST", f"/contacts/{contact}/send", body)
+
+    def has(many: int) -> bool:
+        return len(line.texts("acme", since)) >= many
+
     for many in (1, 20):
         await line.service.pool.start("acme")
-        await until(lambda many=many: len(line.texts("acme", since)) >= many, f"{many} of the backlog")
+        await until(partial(has, many), f"{many} of the backlog")
         await line.service.pool.stop("acme")
     assert len(line.texts("acme", since)) < len(backlog), "the backlog was over before the session ended"
     await line.service.pool.start("acme")
