@@ -315,6 +315,14 @@ class EmergencyFailed(StandfastError):
     default_next_step = "See how this node stands: standfast emergency status"
 
 
+class DrillFailed(StandfastError):
+    """A drill was made, and not all that it tried holds."""
+
+    code = "drill_failed"
+    exit_code = 33
+    default_next_step = "See what does not hold: standfast drill show"
+
+
 BY_CODE: dict[str, type[StandfastError]] = {
     cls.code: cls
     for cls in (
@@ -350,6 +358,7 @@ BY_CODE: dict[str, type[StandfastError]] = {
         RestoreRefused,
         EmergencyRefused,
         EmergencyFailed,
+        DrillFailed,
     )
 }
 

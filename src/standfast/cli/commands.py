@@ -96,7 +96,11 @@ COMMANDS = (
         "verify",
         "Check that creds and keys are whole: in PostgreSQL, in the replica and in files; change nothing.",
     ),
-    Listed("drill", "drill", "Outages that were rehearsed, and what recovering took: list, show."),
+    Listed(
+        "drill",
+        "drill",
+        "Rehearse an outage of PostgreSQL: --here; 'list' and 'show' tell of drills that were made.",
+    ),
     Listed(
         "runbook",
         "runbook",

@@ -1,19 +1,25 @@
 """`standfast drill`: an outage rehearsed; `list` and `show` tell of those that were.
 
-Thin: the commands are in modules of their own.
+Thin: the drills are in `standfast.drill`, the other commands in modules of their own.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from standfast.cli import drill_history
+from standfast.cli.asking import YesOption
+from standfast.cli.output import JsonOption, console
+from standfast.errors import UsageError
 
 app = typer.Typer(
     name="drill",
-    help="Outages that were rehearsed, and what recovering took: list, show.",
-    no_args_is_help=True,
+    help="Rehearse an outage of PostgreSQL: --here; 'list' and 'show' tell of drills that were made.",
     rich_markup_mode=None,
+    invoke_without_command=True,
 )
 
 
@@ -21,3 +27,40 @@ def register(parent: typer.Typer) -> None:
     """Add the group of commands."""
     drill_history.register(app)
     parent.add_typer(app)
+
+
+@app.callback()
+def drill(
+    ctx: typer.Context,
+    *,
+    here: Annotated[
+        bool, typer.Option("--here", help="On the running installation, for one test company alone.")
+    ] = False,
+    company: Annotated[
+        str | None,
+        typer.Option(metavar="COMPANY", help="The test company (default: STANDFAST_DRILL_COMPANY)."),
+    ] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER_OR_GROUP", help="Who gets the messages (default: the company's own chat)."
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, max=30, help="How long the outage is rehearsed.")] = 3.0,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write Markdown, JSON and HTML there.")
+    ] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Rehearse an outage of PostgreSQL. Exit code 33 where something does not hold."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if not here:
+        if company or contact:
+            raise UsageError("--company and --contact are for --here")
+        console().print(ctx.get_help())
+        return
+    from standfast.cli.drill_here import rehearse_here
+
+    rehearse_here(company, contact, minutes, report, yes=yes, json=json)

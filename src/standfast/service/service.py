@@ -51,6 +51,7 @@ from standfast.service.options import ServiceOptions
 from standfast.service.picture import HealthPicture
 from standfast.service.pre_keys import asks_sessions
 from standfast.service.readers import Readers
+from standfast.service.rehearsing import Rehearsing
 from standfast.service.restore_methods import RestoreMethods
 from standfast.service.return_methods import ReturnMethods
 from standfast.service.returning import LocalReturn
@@ -73,6 +74,7 @@ from standfast.settings import Settings
 from standfast.state_dir import StateDirectory
 from standfast.vault.decisions import Decisions
 from standfast.vault.outage import State
+from standfast.vault.rehearsal import Rehearsal
 from standfast.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -279,6 +281,7 @@ class Service:
             settings, self.database, self.vault, self.alerts, asks_sessions(self.pool), options.schedule
         )
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
+        rehearsing = Rehearsing(Rehearsal(self.vault, Replication(self.database)), self.pool)
         going = ToFilesMethods(
             LocalFiles(self.vault, self.database, self.files), self.files, self.pool, self.watch
         )
@@ -318,6 +321,7 @@ class Service:
             self.alerts,
             self.keeping,
             restoring,
+            rehearsing,
             returning,
             going,
             self._handover,
@@ -330,6 +334,7 @@ class Service:
             consuming.gone(connection)
             restoring.gone(connection)
             going.gone(connection)
+            rehearsing.gone(connection)
 
         self.gateway.serve_operators(methods, gone)
         self._follower = DatabaseFollower(

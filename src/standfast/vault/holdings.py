@@ -43,8 +43,9 @@ _POLL_S = 0.01
 
 
 class Holdings:
-    """`barred` is why no company may be opened just now, where there is such a reason, `withheld` why some may not;
-    `damage` what was last found of the vault's file. `probe` is told of a failure that a call to PostgreSQL met."""
+    """`barred` is why no company may be opened just now, where there is such a reason, `withheld` why some may not; for
+    those in `rehearsed` PostgreSQL counts as away, and why. `damage`: what was last found of the vault's file. `probe`
+    is told of a failure that a call to PostgreSQL met."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Holdings:
     ) -> None:
         self.barred: StandfastError | None = None
         self.withheld: dict[Company, StandfastError] = {}
+        self.rehearsed: dict[Company, StandfastError] = {}
         self.damage: Damage | None = None
         self.replicator = Replicator(replica, replication, outage, options, alerts, self._lost, probe)
         self._replica = replica
@@ -134,8 +136,9 @@ class Holdings:
         return await self._opened(holding, pair=pair)
 
     async def _opened(self, holding: Holding, *, pair: bool) -> bytes | None:
-        failure: StandfastError | None = self._outage.cause
-        if self._outage.state is not State.OUTAGE:
+        rehearsed = self.rehearsed.get(holding.company)
+        failure: StandfastError | None = rehearsed or self._outage.cause
+        if self._outage.state is not State.OUTAGE and rehearsed is None:
             try:
                 return await self._claimed(holding, pair=pair)
             except (DatabaseUnavailable, DatabaseRejected) as error:
@@ -191,7 +194,8 @@ class Holdings:
             if holding.is_open or self._holdings.get(holding.company) is not holding:
                 return
             is_settled = holding.is_ready and holding.claimed and not holding.pending
-            if is_settled and self._outage.state in ANSWERING:
+            answers = self._outage.state in ANSWERING and holding.company not in self.rehearsed
+            if is_settled and answers:
                 await self._keeper.give_back(holding)
             if not holding.is_ready or not (holding.pending or holding.claimed):
                 self.dismiss(holding)
@@ -234,7 +238,8 @@ class Holdings:
         """Whether PostgreSQL has the whole journal, having waited for it while PostgreSQL answers."""
         end = time.monotonic() + timeout_s
         while holding.pending and holding.is_ready and holding.stuck is None:
-            if time.monotonic() > end or self._outage.state not in ANSWERING:
+            is_away = self._outage.state not in ANSWERING or holding.company in self.rehearsed
+            if is_away or time.monotonic() > end:
                 return False
             self.replicator.wake(holding)
             await asyncio.sleep(_POLL_S)

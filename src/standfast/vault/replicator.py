@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,7 @@ class Replicator:
         self._on_failure = on_failure
         self._queue = _Queue()
         self._under_way: set[Holding] = set()
-        self._halted: set[Company] = set()
+        self._halted: Counter[Company] = Counter()
         self._failures_in_a_row = 0
         self._stuck_until: dict[Holding, float] = {}
         self._failing_since: float | None = None
@@ -108,13 +109,27 @@ class Replicator:
     @contextlib.asynccontextmanager
     async def halted(self, company: Company) -> AsyncIterator[None]:
         """Nothing of the company's journal is carried meanwhile."""
-        self._halted.add(company)
+        halting = self.halt(company)
         try:
-            while any(holding.company == company for holding in self._under_way):  # noqa: ASYNC110 - brief and rare
-                await asyncio.sleep(_TURN_S)
+            await halting
             yield
         finally:
-            self._halted.discard(company)
+            self.resume(company)
+
+    def halt(self, company: Company) -> Awaitable[None]:
+        """Begin no delivery of the company's journal any more, until `resume` was called as often. What it gives is to
+        be awaited: then none is under way any more."""
+        self._halted[company] += 1
+        return self._still(company)
+
+    async def _still(self, company: Company) -> None:
+        while any(holding.company == company for holding in self._under_way):  # noqa: ASYNC110 - brief and rare
+            await asyncio.sleep(_TURN_S)
+
+    def resume(self, company: Company) -> None:
+        """See `halt`."""
+        self._halted[company] -= 1
+        self._halted = +self._halted
 
     @property
     def is_failing(self) -> bool:

@@ -266,6 +266,7 @@ class Vault:
         """Whether PostgreSQL is up for this company: it may answer heartbeats and fail deliveries, its disk full. A
         suspicion may be nothing but a slow moment: what was promised is kept until PostgreSQL is known to be away."""
         is_away = self.outage.state is State.OUTAGE or self.replicator.is_failing
+        is_away = is_away or holding.company in self.held.rehearsed
         return not is_away and holding.stuck is None
 
     async def _remotely(self, holding: Holding, sequence: int) -> None:
