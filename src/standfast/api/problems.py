@@ -48,6 +48,7 @@ STATUS: Mapping[str, int] = {
     "restore_refused": 409,
     "emergency_refused": 409,
     "emergency_failed": 503,
+    "drill_failed": 500,
     # Only HTTP has these.
     "malformed": 400,
     "method_not_allowed": 405,
