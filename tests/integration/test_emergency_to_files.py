@@ -12,7 +12,7 @@ import pytest
 from standfast.alert import LoggedAlerts
 from standfast.authstate.company import Company
 from standfast.authstate.multifile import import_folder
-from standfast.errors import EmergencyFailed, EmergencyRefused
+from standfast.errors import CompanyInUse, EmergencyFailed, EmergencyRefused
 from standfast.jobs.emergency import folders
 from standfast.jobs.emergency.folders import new_switch
 from standfast.jobs.emergency.mode import ModeFile
@@ -180,3 +180,23 @@ def spoil(file: Path, company: Company) -> None:
         connection.execute(
             "update replica set value = x'00' where number = ? and type = 'session'", (number,)
         )
+
+
+async def test_a_company_that_another_node_has_taken_since_stays_with_it(
+    state: Path, proxied: DatabaseOptions, stored: PostgresAuthStore
+) -> None:
+    """This node has a whole copy of it, of an earlier time: that goes to no folder, and is not opened on files."""
+    settings = settings_of(state / "1", proxied)
+    async with running(state / "1", proxied) as now, running(state / "2", proxied, node_name="two") as other:
+        await serving(now)
+        await other.in_state("online")
+        now.service.vault.release(ACME)
+        await until(lambda: not (now.service.vault.held.get(ACME)))
+        assert await other.service.vault.open(ACME)
+        report = await over(settings)
+        assert [one.company for one in report.companies] == [BOLT]
+        assert [(one.company, one.why) for one in report.left_out] == [
+            (ACME, "the node two holds it: switch that one too")
+        ]
+        with pytest.raises(CompanyInUse):
+            await now.service.vault.open(ACME)

@@ -71,6 +71,11 @@ class LocalFiles:
             )
             for record in vault.replica.companies()
         ]
+        ours = {record.company for record in vault.replica.companies() if record.held}
+        # A whole copy of a company that is not held is of the time when it was given back: PostgreSQL knows.
+        elsewhere = await self._elsewhere({one.company for one in held if one.whole and one.company in ours})
+        if elsewhere is not None:
+            held = [one for one in held if one.company not in elsewhere]
         cause = vault.outage.cause
         return FilesStanding(
             self._files.mode,
@@ -78,7 +83,7 @@ class LocalFiles:
             vault.outage.state.value,
             cause.message if cause is not None else "",
             held,
-            elsewhere=await self._elsewhere({one.company for one in held if one.whole}),
+            elsewhere=elsewhere,
         )
 
     async def _elsewhere(self, known: set[str]) -> dict[str, str] | None:

@@ -27,8 +27,8 @@ class Held(msgspec.Struct, frozen=True):
 
 class FilesStanding(msgspec.Struct, frozen=True):
     """`state` and `cause` are what the vault says of PostgreSQL; `wanted`: whose sessions the service keeps connected.
-    `elsewhere`: companies that PostgreSQL has and the replica lacks, each with the living node that holds it, or an
-    empty name; None: it cannot be asked."""
+    `elsewhere`: companies that PostgreSQL has and this node lacks, or has and does not hold, each with the living node
+    that holds it, or an empty name; None: it cannot be asked. They are not in `held`."""
 
     mode: Mode | None
     node_name: str

@@ -55,6 +55,13 @@ class Mirror(NoTap):
         for company, placed in mode.companies.items():
             self._reached[company_id(company)] = placed.sequence
         self._replica.listen(self)
+        self._withheld = [
+            record.company
+            for record in self._replica.companies()
+            if not record.held and record.company not in self._reached
+        ]
+        for company in self._withheld:
+            self._vault.held.withheld.setdefault(company, _not_ours(company))
 
     # -- what the vault tells
 
@@ -223,6 +230,8 @@ class Mirror(NoTap):
     def close(self) -> None:
         """Listen no more."""
         self._replica.unlisten(self)
+        for company in (*self._withheld, *self.conflicts):
+            self._vault.held.withheld.pop(company, None)
 
     # -- how it goes
 
@@ -246,6 +255,13 @@ class Mirror(NoTap):
             "writes": self.writes,
             "conflicts": list(self.conflicts),
         }
+
+
+def _not_ours(company: Company) -> CompanyInUse:
+    return CompanyInUse(
+        f"{company} was not this node's when it went to files: another node may have it",
+        next_step="It is served again after: standfast emergency to-postgres",
+    )
 
 
 async def take_in(vault: Vault, company: Company, record: Record, change: Change) -> None:
