@@ -40,7 +40,7 @@ LASTING = (
     vault_alerts.foreign_database(1, 1, None),
     emergency_alarms.on_files("/x", 1, again=True),
     emergency_alarms.mirror_stopped("the disk is full"),
-    emergency_alarms.folder_conflict(ACME),
+    emergency_alarms.folder_conflict(ACME, "both have moved on"),
     vault_alerts.node_shared("a"),
     vault_alerts.journal_growing(ACME, 1, 1, 61.0),
     vault_alerts.replication_stuck(ACME, AWAY),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +62,9 @@ class LiveFolder:
         self.epoch = self.sequence = 0
         self._known: dict[str, _Known] = {}
         self._names: dict[tuple[str, str], str] = {}
+        self._types: set[str] = set()
         self._is_settled = False
+        self._noted = 0
 
     @classmethod
     def create(cls, directory: Path, creds: bytes, keys: Keys, epoch: int, sequence: int) -> int:
@@ -81,12 +82,14 @@ class LiveFolder:
     def open(self) -> None:
         """Learn what was left here. `AuthStateCorrupt` where the index is damaged, `UsageError` where there is no such
         folder."""
-        self._known, self._names, self.epoch, self.sequence = {}, {}, 0, 0
+        self._known, self._names, self._types, self.epoch, self.sequence = {}, {}, set(), 0, 0
         names = names_in(self.directory)
         if INDEX in names:
             for name, entry in read_index(self.directory).items():
                 self._learn(name, entry["type"], entry["id"], entry["sha256"])
-        for note in self._notes():
+        notes = self._notes()
+        self._noted = len(notes)
+        for note in notes:
             self.epoch, self.sequence = note.epoch, note.sequence
             for name, (key_type, key_id, digested) in note.files.items():
                 self._learn(name, key_type, key_id, digested)
@@ -110,6 +113,7 @@ class LiveFolder:
             known = self._known[name] = _Known(key_type, key_id)
             if name != CREDS:
                 self._names[key_type, key_id] = name
+                self._types.add(key_type)
         known.digests.pop(digested, None)
         known.digests[digested] = None
 
@@ -139,7 +143,7 @@ class LiveFolder:
                 for key_id, value in entries.items():
                     name = self._name(key_type, key_id)
                     wanted[name] = canonical(value, f"the {key_type} key of {masked(name)}")
-        present = names_in(self.directory) - {INDEX}
+        present = {name for name in names_in(self.directory) - {INDEX} if self._is_ours(name)}
         files = {name: content for name, content in wanted.items() if self._content(name) != content}
         files.update(dict.fromkeys(present - wanted.keys()))
         return self._put(files, epoch, sequence)
@@ -185,7 +189,7 @@ class LiveFolder:
     def _note(self, note: Note) -> None:
         for name, (key_type, key_id, digested) in note.files.items():
             self._learn(name, key_type, key_id, digested)
-        self._is_settled = False
+        self._is_settled, self._noted = False, self._noted + 1
         _append(self.directory / NOTES, _line(note))
 
     def settle(self) -> None:
@@ -205,7 +209,7 @@ class LiveFolder:
         _write(fresh, _line(first), synced=True)
         fresh.rename(self.directory / NOTES)
         sync(self.directory)
-        self._is_settled = True
+        self._is_settled, self._noted = True, 1
 
     def _left(self, name: str) -> str:
         """The checksum of the file as it was left here last, where somebody else has changed it since."""
@@ -215,6 +219,11 @@ class LiveFolder:
         return next((one for one in reversed(digests) if one is not None), present)
 
     @property
+    def is_level(self) -> bool:
+        """Whether all that was noted is known to be done: the folder is what it was at `sequence`."""
+        return self._noted == 1
+
+    @property
     def is_open(self) -> bool:
         return bool(self._known)
 
@@ -222,29 +231,48 @@ class LiveFolder:
         """All that the folder has, as a change that leaves just that. `AuthStateCorrupt` names a file that cannot be
         read."""
         change = Change(cleared=True)
-        for name, content in self._contents():
-            self._add(change, name, content)
+        for name in self._names_here():
+            self._add(change, name, read_file(self.directory / name))
+        if change.creds is None:
+            raise AuthStateCorrupt(f"{self.directory} has no {CREDS}")
         return change
 
-    def foreign(self) -> Change | None:
-        """What somebody else has changed in the folder since it was left; None: nothing. Errors as `whole`."""
-        change, present = Change(), set()
-        for name, content in self._contents():
-            present.add(name)
+    def foreign(self, damaged: list[str] | None = None) -> Change | None:
+        """What somebody else has changed in the folder since it was left; None: nothing. Files that are no auth state
+        are named in `damaged`, or, without it, an error as of `whole`."""
+        change, present = Change(), self._names_here()
+        for name in present:
             known = self._known.get(name)
-            if known is None or digest(content) not in known.digests:
-                self._add(change, name, content)
+            # As a rule it is, byte for byte, what was left here.
+            if known is not None and digest((self.directory / name).read_bytes()) in known.digests:
+                continue
+            try:
+                content = read_file(self.directory / name)
+                if known is None or digest(content) not in known.digests:
+                    self._add(change, name, content)
+            except AuthStateCorrupt:
+                if damaged is None:
+                    raise
+                damaged.append(name)
         for name, known in self._known.items():
             if name not in present and None not in known.digests:
-                change.keys.setdefault(known.type, {})[known.id] = None
+                self._gone(change, name, known, damaged)
         return change if change.keys or change.creds is not None else None
 
-    def _contents(self) -> Iterator[tuple[str, bytes]]:
-        present = names_in(self.directory) - {INDEX}
-        if CREDS not in present:
+    def _gone(self, change: Change, name: str, known: _Known, damaged: list[str] | None) -> None:
+        if name != CREDS:
+            change.keys.setdefault(known.type, {})[known.id] = None
+        elif damaged is None:
             raise AuthStateCorrupt(f"{self.directory} has no {CREDS}")
-        for name in sorted(present):
-            yield name, read_file(self.directory / name)
+        else:
+            damaged.append(name)  # no bot removes its creds and goes on
+
+    def _names_here(self) -> list[str]:
+        return sorted(name for name in names_in(self.directory) - {INDEX} if self._is_ours(name))
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether it is a file of the layout, and not one that somebody keeps beside."""
+        return name == CREDS or name in self._known or key_of_name(name, self._types) is not None
 
     def _add(self, change: Change, name: str, content: bytes) -> None:
         if name == CREDS:
@@ -252,16 +280,9 @@ class LiveFolder:
             change.creds = content
             return
         known = self._known.get(name)
-        key = (known.type, known.id) if known is not None else key_of_name(name, self._types())
-        if key is None:
-            raise AuthStateCorrupt(
-                f"{masked(name)} in {self.directory} is not a file of Baileys' multi-file layout",
-                next_step="Move it out of the folder.",
-            )
+        key = (known.type, known.id) if known is not None else key_of_name(name, self._types)
+        assert key is not None, "only files of the layout are read"
         change.keys.setdefault(key[0], {})[key[1]] = content
-
-    def _types(self) -> set[str]:
-        return {known.type for known in self._known.values() if known.type}
 
 
 def _line(note: Note) -> bytes:

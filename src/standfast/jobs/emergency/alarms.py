@@ -74,11 +74,24 @@ def folder_taken_in(company: Company, keys: int) -> Alert:
     )
 
 
-def folder_conflict(company: Company) -> Alert:
+def folder_rewritten(company: Company, files: int, kept: str) -> Alert:
+    return Alert(
+        "folder_rewritten",
+        "warning",
+        f"{files:,} files of the company's folder were damaged; they were written anew from the vault",
+        _TAGS | {"company_id": company},
+        {
+            "kept": kept,
+            "next_step": "Check the disk (dmesg, smartctl). What the folder was is kept, see 'kept'.",
+        },
+    )
+
+
+def folder_conflict(company: Company, why: str) -> Alert:
     return Alert(
         "folder_conflict",
         "error",
-        "somebody else has changed the company's folder, and this node has written the company since: it is not opened",
+        f"{why}: the company is not opened",
         _TAGS | {"company_id": company},
         {"next_step": f"standfast emergency take {company} --from files, or --from vault"},
         lasts=True,

@@ -7,6 +7,7 @@ not overwritten: it is taken in where the vault has not moved on, else the compa
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +18,14 @@ import structlog
 from standfast.alert import AlertSink
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company, company_id
+from standfast.authstate.creds import identity_key
+from standfast.authstate.key_types import OWN_PREFIX
 from standfast.authstate.live_folder import LiveFolder
 from standfast.errors import CompanyInUse, EmergencyRefused, StandfastError
 from standfast.jobs.emergency import alarms
+from standfast.jobs.emergency.folders import Folders, new_switch
 from standfast.jobs.emergency.mode import Mode
+from standfast.vault.restoring import keep_state
 from standfast.vault.storage.replica import Record
 from standfast.vault.storage.tap import NoTap
 from standfast.vault.vault import Vault
@@ -104,16 +109,23 @@ class Mirror(NoTap):
         folder = await self._opened(company)
         record = self._replica.record(company)
         if folder is not None:
-            foreign = await asyncio.to_thread(folder.foreign)
+            damaged: list[str] = []
+            foreign = await asyncio.to_thread(folder.foreign, damaged)
             if record is None or not record.complete:
                 await refill(self._vault, company, self._mode.companies[company].epoch, folder)
                 record = self._replica.record(company)
-            elif foreign is not None and record.sequence > folder.sequence:
-                self._withhold(company)
+            elif (why := self._against(record, folder, foreign)) is not None:
+                self._withhold(company, why)
                 return
-            elif foreign is not None:
-                await take_in(self._vault, company, record, foreign)
-                self._alerts.take(alarms.folder_taken_in(company, foreign.key_count))
+            elif foreign is None and not damaged and folder.is_level and folder.sequence == record.sequence:
+                self._reached[company] = record.sequence
+                self._folders.pop(company, None)
+                return
+            else:
+                await self._tolerated(company, folder, damaged)
+                if foreign is not None:
+                    await take_in(self._vault, company, record, foreign)
+                    self._alerts.take(alarms.folder_taken_in(company, foreign.key_count))
         if record is not None:
             self._whole.add(company)
             await self._brought(company)
@@ -127,27 +139,61 @@ class Mirror(NoTap):
         self._folders[company] = folder
         return folder
 
-    def _withhold(self, company: Company) -> None:
+    def _against(self, record: Record, folder: LiveFolder, foreign: Change | None) -> str | None:
+        """Why what somebody else has changed is not taken in without a decision."""
+        if foreign is None:
+            return None
+        if record.sequence > folder.sequence:
+            return f"the folder of {record.company} was changed by somebody else, and this node has written it since"
+        here = self._replica.creds(record.number)
+        if foreign.creds is not None and here and identity_key(foreign.creds) != identity_key(here):
+            return f"another device was paired in the folder of {record.company}"
+        return None
+
+    async def _tolerated(self, company: Company, folder: LiveFolder, damaged: list[str]) -> None:
+        if damaged:
+            kept = self._kept(company)
+            await asyncio.to_thread(shutil.copytree, folder.directory, kept)
+            self._alerts.take(alarms.folder_rewritten(company, len(damaged), str(kept)))
+
+    def _kept(self, company: Company) -> Path:
+        """Where a state is put that is about to be replaced."""
+        return Folders(self._root).kept(f"{new_switch()}-{time.monotonic_ns()}") / company
+
+    def _withhold(self, company: Company, why: str) -> None:
         self.conflicts.append(company)
         self._vault.held.withheld[company] = CompanyInUse(
-            f"the folder of {company} was changed by somebody else, and this node has written the company since",
+            why,
             next_step=f"Decide which goes on: standfast emergency take {company} --from files, or --from vault.",
         )
-        self._alerts.take(alarms.folder_conflict(company))
+        self._alerts.take(alarms.folder_conflict(company, why))
 
     async def take(self, company: Company, *, from_files: bool) -> None:
-        """Decide a conflict. The vault's state becomes the folder's, or the folder the vault's."""
+        """Decide a conflict. The vault's state becomes the folder's, or the folder the vault's; the other is kept."""
         folder, record = self._folders.get(company), self._replica.record(company)
         if company not in self.conflicts or folder is None or record is None:
             raise EmergencyRefused(f"there is nothing to decide of {company}")
+        kept = self._kept(company)
         async with self._working:
             if from_files:
-                await take_in(self._vault, company, record, await asyncio.to_thread(folder.whole))
+                there = await asyncio.to_thread(folder.whole)
+                await asyncio.to_thread(kept.parent.mkdir, mode=0o700, parents=True)
+                await keep_state(self._replica, company, kept)
+                await take_in(self._vault, company, record, self._with_ours(record, there))
+            else:
+                await asyncio.to_thread(shutil.copytree, folder.directory, kept)
             self._whole.add(company)
             await self._brought(company)
         self.conflicts.remove(company)
         self._vault.held.withheld.pop(company, None)
         self._alerts.take(alarms.folder_decided(company))
+
+    def _with_ours(self, record: Record, there: Change) -> Change:
+        """A folder's whole state, with the types that stay out of folders."""
+        for key_type, ids in self._replica.everything(record.number).keys.items():
+            if key_type.startswith(OWN_PREFIX):
+                there.keys.setdefault(key_type, {}).update(ids)
+        return there
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -226,6 +272,8 @@ class Mirror(NoTap):
         for company, folder in list(self._folders.items()):
             if company not in self.conflicts:
                 await asyncio.to_thread(folder.settle)
+                # What is known of each file takes as much memory as the files: the next write learns it again.
+                self._folders.pop(company, None)
 
     def close(self) -> None:
         """Listen no more."""
