@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse, EmergencyRefused
 from standfast.jobs.emergency.comparison import Wish
+from standfast.postgres.migrations import migrate
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.putting_back import Seen
@@ -40,6 +42,15 @@ _THEIRS = Statement(
     "insert into whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at)"
     " values ('acme', 'session', 'theirs', '1', now(), now())",
 )
+
+_LEGACY = """
+create schema bots;
+create table bots.whatsapp_auth (company_id varchar(50) primary key, creds text not null, created_at timestamp,
+    updated_at timestamp);
+create table bots.whatsapp_keys (id serial primary key, company_id varchar(50), key_type varchar(40),
+    key_id varchar(255), value text, created_at timestamp, updated_at timestamp);
+do $$ begin execute format('alter database %I set search_path = bots, public', current_database()); end $$;
+"""
 
 
 @pytest.fixture
@@ -209,3 +220,24 @@ async def test_rows_of_a_node_bot_are_not_taken_for_older(
     (one,) = (await looked(settings)).companies
     assert one.verdict == "equal"
     assert (await returned(settings)).ok
+
+
+async def test_tables_of_a_node_bot_take_it_back_as_well(
+    state: Path, bare_database_options: DatabaseOptions
+) -> None:
+    """Columns of text, a serial id, another schema of the search path; a value that is damaged there is replaced."""
+    with psycopg.connect(bare_database_options.to_conninfo(), autocommit=True) as connection:
+        connection.execute(_LEGACY)
+    async with Database(bare_database_options) as database:
+        await migrate(database)
+        store = PostgresAuthStore(database)
+        await store.install(ACME, made_up_creds(), KEYS)
+        settings = settings_of(state, bare_database_options)
+        await stopped_on_files(state, bare_database_options)
+        await database.fetch(Statement("test.damage", "update bots.whatsapp_keys set value = '{\"n\"'"))
+        await database.fetch(Statement("test.older", "update standfast_writers set epoch = epoch - 100000"))
+        assert (await returned(settings)).ok
+        assert await sessions(store) == {"a": {"n": 1}, "gone": {"n": 2}, "ours": {"n": 9}}
+        assert await database.fetch(Statement("test.count", "select count(*) from bots.whatsapp_keys")) == [
+            (4,)
+        ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from standfast.authstate.company import Company
-from standfast.errors import JobRunning
+from standfast.errors import EmergencyFailed, EmergencyRefused, JobRunning
 from standfast.jobs.emergency.mode import Mode, ModeFile
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
@@ -20,7 +20,7 @@ from standfast.settings import Settings
 from tests.integration.restoring import meant, values
 from tests.integration.returns import on_files, returned
 from tests.integration.services import Running, running, settings_of
-from tests.support import made_up_creds, until
+from tests.support import Proxy, made_up_creds, until
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPANIES = [Company(f"c{number:02d}") for number in range(24)]
@@ -138,4 +138,23 @@ async def test_a_service_outlives_the_command_that_asked(
         assert (await returned(settings)).ok
         assert now.service.vault.outage.state == "online"
         await until(lambda: all(not one.pending for one in now.service.vault.holdings()))
+    assert await states(store) == [NEW] * len(COMPANIES)
+
+
+async def test_a_database_that_dies_amid_the_import_leaves_the_node_on_files(
+    state: Path, proxied: DatabaseOptions, proxy: Proxy, store: PostgresAuthStore
+) -> None:
+    """What it has taken by then is whole; once it is back the next command ends what was begun."""
+    settings = settings_of(state, proxied)
+    async with running(state, proxied, schedule="off") as now:
+        await written_on_files(now, store)
+        going = asyncio.create_task(returned(settings))
+        await until(lambda: bool(now.service.files.mode and now.service.files.mode.done))
+        await proxy.close()
+        with pytest.raises((EmergencyFailed, EmergencyRefused)):
+            await going
+        assert all(found in (OLD, NEW) for found in await states(store))
+        assert now.service.files.mode is not None
+        await proxy.listen()
+        assert (await returned(settings)).ok
     assert await states(store) == [NEW] * len(COMPANIES)

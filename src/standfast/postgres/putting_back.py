@@ -25,7 +25,7 @@ _CREDS = """
 insert into whatsapp_auth as a (company_id, creds, created_at, updated_at)
 values ($1, convert_from($2::bytea, 'UTF8')::jsonb, now(), now())
 on conflict (company_id) do update set creds = excluded.creds, updated_at = excluded.updated_at
-where a.creds::jsonb is distinct from excluded.creds::jsonb
+where a.creds::text is distinct from excluded.creds::text
 """
 _NO_CREDS = "delete from whatsapp_auth where company_id = $1"
 _REMOVE = """
@@ -33,13 +33,18 @@ delete from whatsapp_keys k where company_id = $1 and not exists (
     select from unnest($2::text[], $3::text[]) as u (key_type, key_id)
     where u.key_type = k.key_type and u.key_id = k.key_id)
 """
+# What is the same already is not even locked: that would cost as much as writing it.
 _KEYS = """
-insert into whatsapp_keys as k (company_id, key_type, key_id, value, created_at, updated_at)
-select $1, u.key_type, u.key_id, convert_from(u.value, 'UTF8')::jsonb, now(), now()
-from unnest($2::text[], $3::text[], $4::bytea[]) as u (key_type, key_id, value)
+insert into whatsapp_keys (company_id, key_type, key_id, value, created_at, updated_at)
+select $1, u.key_type, u.key_id, u.value, now(), now()
+from (
+    select key_type, key_id, convert_from(value, 'UTF8')::jsonb as value
+    from unnest($2::text[], $3::text[], $4::bytea[]) as given (key_type, key_id, value)
+) u
+left join whatsapp_keys k on k.company_id = $1 and k.key_type = u.key_type and k.key_id = u.key_id
+where k.value is null or k.value::text is distinct from u.value::text
 on conflict (company_id, key_type, key_id) do update
     set value = excluded.value, updated_at = excluded.updated_at, expires_at = null
-where k.value::jsonb is distinct from excluded.value::jsonb
 """
 
 
