@@ -34,6 +34,7 @@ _HOLD = Statement(
     " values (gen_random_uuid(), 'two', gen_random_uuid(), now() + interval '1 minute') returning node)"
     " update standfast_writers set epoch = epoch + 100000, node = n.node, claimed_by = n.node from n",
 )
+_WRITER = Statement("test.writer", "select epoch, sequence from standfast_writers where company_id = 'acme'")
 _HOLDER = Statement(
     "test.holder", "select n.name from standfast_writers w join standfast_nodes n on n.node = w.node"
 )
@@ -118,7 +119,7 @@ async def test_a_conflict_is_decided_for_postgresql(
 async def test_files_win_while_the_session_writes(
     state: Path, database_options: DatabaseOptions, database: Database, stored: PostgresAuthStore
 ) -> None:
-    """PostgreSQL's sequence is far beyond ours: no write is taken for one that it has already."""
+    """PostgreSQL's sequence is far beyond ours and never goes back: no write is taken for one that it has already."""
     settings = settings_of(state, database_options)
     async with running(state, database_options, schedule="off") as now:
         await now.in_state("online")
@@ -127,7 +128,10 @@ async def test_files_win_while_the_session_writes(
             await until(lambda: len(ledger.written) >= 10)
             await database.fetch(_TAKE)
             await database.fetch(_THEIRS)
+            ((epoch, sequence),) = await database.fetch(_WRITER)
             assert (await returned(settings, Wish("files"))).ok
+            ((later_epoch, later_sequence),) = await database.fetch(_WRITER)
+            assert (later_epoch > epoch, later_sequence > sequence) == (True, True)
             before = ledger.written["w0"]
             await until(lambda: ledger.written["w0"] != before)
         await until(lambda: not now.service.vault.held.all()[0].pending)
@@ -151,8 +155,10 @@ async def test_a_database_that_moves_on_meanwhile_is_not_overwritten(
         with pytest.raises(EmergencyRefused, match="moved on"):
             await returned(settings, shown=shown)
         returning = Returning(now.service.vault, now.service.database)
-        with pytest.raises(EmergencyRefused, match="moved on"):
-            await returning.put_back(ACME, Seen(one.postgresql_epoch, one.postgresql_sequence))
+        ((epoch, sequence),) = await database.fetch(_WRITER)
+        for seen in (Seen(one.postgresql_epoch, sequence), Seen(epoch, sequence - 1)):
+            with pytest.raises(EmergencyRefused, match="moved on"):
+                await returning.put_back(ACME, seen)
         assert (await sessions(stored)).keys() == {"a", "gone", "theirs"}
         await now.service.vault.set_keys(ACME, {"session": {"later": b"1"}})
         assert now.service.files.mode is not None

@@ -6,8 +6,6 @@ has anything of it; what is written meanwhile comes behind it. What is given up 
 
 from __future__ import annotations
 
-import asyncio
-import time
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ import orjson
 
 from standfast.authstate.change import Change
 from standfast.authstate.company import Company
-from standfast.errors import AuthStateCorrupt, CompanyInUse, EmergencyFailed
+from standfast.errors import AuthStateCorrupt, EmergencyFailed
 from standfast.postgres.pool import Database
 from standfast.postgres.putting_back import Seen, Whole, put_back
 from standfast.postgres.replication import Replication
@@ -23,8 +21,6 @@ from standfast.vault.holding import Holding
 from standfast.vault.storage.replica import Record
 from standfast.vault.vault import Vault
 
-QUIET_TIMEOUT_S = 5.0
-_POLL_S = 0.002
 _CREDS = ("", "")
 Place = tuple[str, str]
 
@@ -62,9 +58,9 @@ class Returning:
             holding.place(record.number, record.epoch, record.sequence, record.applied)
         # Numbers given out from now on lie beyond what PostgreSQL has, and so beyond what replaces it.
         holding.sequence = max(holding.sequence, seen.sequence)
-        await self._quiet(holding)
-        if self._whole_record(company).sequence < seen.sequence:
-            # Durable before PostgreSQL says so: after a crash no number may be given out that it has already.
+        if record.sequence < seen.sequence:
+            # Durable before PostgreSQL says so: after a crash no number may be given out that it has already. And what
+            # had a lower one and was under way is durable by then: writes become so in their order.
             await replica.append(holding.number, holding.next_sequence(), Change())
         # No await between these: they are of one moment.
         record = self._whole_record(company)
@@ -114,22 +110,6 @@ class Returning:
                 next_step=f"Leave it to what PostgreSQL has: --prefer postgresql --company {company}",
             )
         return record
-
-    async def _quiet(self, holding: Holding) -> None:
-        """What was being written is durable, and so is read."""
-        replica, number = self._vault.replica, holding.number
-        taken, ends = replica.taken(number), time.monotonic() + QUIET_TIMEOUT_S
-        while True:
-            record = replica.record(holding.company)
-            # Where a commit failed, what it had taken was given back.
-            if record is None or record.sequence >= min(taken, replica.taken(number)):
-                return
-            if time.monotonic() > ends:
-                raise CompanyInUse(
-                    f"writes of {holding.company} did not become durable in {QUIET_TIMEOUT_S:g} s",
-                    next_step="Look at this machine's disk; then run it again.",
-                )
-            await asyncio.sleep(_POLL_S)
 
     async def _different(self, company: Company, state: Change) -> int:
         """How many values PostgreSQL has otherwise, lacks, or has beyond."""
