@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Literal, TypeVar, get_args
 
 import msgspec
@@ -52,7 +53,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return self.when is not None
 
 
-class TestedBackup(msgspec.Struct, frozen=True, kw_only=True):
+class ProvenBackup(msgspec.Struct, frozen=True, kw_only=True):
     """A restore test that went well. `elsewhere`: a remote holds that backup too."""
 
     name: str
@@ -63,7 +64,10 @@ class TestedBackup(msgspec.Struct, frozen=True, kw_only=True):
 def last_measured(settings: Settings) -> list[Measured]:
     """One for each of `DISASTERS`, in that order. Reads files of this machine only, and raises nothing: a history that
     cannot be read is said in `by`. Touches the disk: from an event loop, in a thread."""
-    drills, tests = _read(lambda: KeptDrills(settings).listing().records), _read(lambda: _tests(settings))
+    drills, tests = (
+        _read(lambda: KeptDrills(settings).listing().records),
+        _read(lambda: proven_backups(settings.backup_directory)),
+    )
     found = measured(drills.rows, tests.rows)
     unread = {disaster: drills.why if disaster in _BY_DRILL else tests.why for disaster in DISASTERS}
     return [
@@ -72,7 +76,7 @@ def last_measured(settings: Settings) -> list[Measured]:
     ]
 
 
-def measured(drills: Iterable[DrillRecord], tests: Sequence[TestedBackup]) -> list[Measured]:
+def measured(drills: Iterable[DrillRecord], tests: Sequence[ProvenBackup]) -> list[Measured]:
     """One for each of `DISASTERS`: by the newest drill in full length that has that figure, by the newest test."""
     full = sorted(
         (one for one in drills if one.kind == "full" and not one.here),
@@ -102,7 +106,7 @@ def _of_drills(disaster: Disaster, full: Sequence[DrillRecord]) -> Measured | No
     return None
 
 
-def _of_tests(disaster: Disaster, tests: Sequence[TestedBackup]) -> Measured | None:
+def _of_tests(disaster: Disaster, tests: Sequence[ProvenBackup]) -> Measured | None:
     if disaster in _BY_DRILL:
         return None
     far = disaster in ("data-centre", "everything")
@@ -120,14 +124,15 @@ def _of_tests(disaster: Disaster, tests: Sequence[TestedBackup]) -> Measured | N
     )
 
 
-def _tests(settings: Settings) -> list[TestedBackup]:
+def proven_backups(root: Path) -> list[ProvenBackup]:
+    """Every restore test that went well of the backups in `root`. Raises `BackupFailed` where it cannot be read."""
     return [
-        TestedBackup(
+        ProvenBackup(
             name=backup.name,
             test=test,
             elsewhere=any(upload.at is not None for upload in backup.record.uploads.values()),
         )
-        for backup in Catalogue(settings.backup_directory).backups()
+        for backup in Catalogue(root).backups()
         for test in backup.record.restore_tests
         if test.ok
     ]

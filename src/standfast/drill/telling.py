@@ -126,6 +126,8 @@ def seconds(value: float | None) -> str:
     if value < 100:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
+    if minutes >= 100:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
 
 
