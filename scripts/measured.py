@@ -52,11 +52,14 @@ def cells(one: Measured) -> tuple[str, str, str, str]:
         return one.disaster, one.by, one.by, ""
     lost = "" if one.messages_lost is None else f"{one.messages_lost} messages lost"
     age = "" if one.rpo_s is None else telling.seconds(one.rpo_s)
+    if one.rows is not None:
+        age += ", the backup's age then"
+    by = one.by if one.rows is None else f"{one.by} ({one.rows:,} rows)"
     return (
         one.disaster,
         f"{telling.seconds(one.rto_s)}: {one.means}",
         ", ".join(part for part in (age, lost) if part),
-        f"{time.strftime('%Y-%m-%d', time.gmtime(one.when))}, {one.by}",
+        f"{time.strftime('%Y-%m-%d', time.gmtime(one.when))}, {by}",
     )
 
 

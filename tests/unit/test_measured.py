@@ -22,7 +22,7 @@ def test_the_document_is_current() -> None:
 def test_each_figure_stands_with_what_measured_it(tmp_path: Path) -> None:
     """From the committed records; what nothing has measured says so, and nothing around the table changes."""
     (tmp_path / "drill-one.json").write_bytes(msgspec.json.encode(made_up()))
-    tested = ProvenBackup(name="20260921T030000Z", test=RestoreTest(BEGAN, True, 9.0, 3600.0))
+    tested = ProvenBackup(name="20260921T030000Z", test=RestoreTest(BEGAN, True, 9.0, 3600.0, rows=1_652))
     (tmp_path / "restore-test-one.json").write_bytes(msgspec.json.encode(tested))
     text = measured.filled(f"before\n{measured.BEGIN}old\n{measured.END}after\n", tmp_path)
     assert text.startswith(f"before\n{measured.BEGIN}")
@@ -31,7 +31,8 @@ def test_each_figure_stands_with_what_measured_it(tmp_path: Path) -> None:
     assert "1.42 s: a restart" in rows["unreachable"]
     assert "0.00 s, 0 messages lost | 2026-09-21, drill 20260921T142640Z" in rows["unreachable"]
     assert "9.00 s" in rows["deletion"]
-    assert "60 min | 2026-09-21, restore test of 20260921T030000Z" in rows["deletion"]
+    assert "60 min, the backup's age then | 2026-09-21, restore test of 2026" in rows["deletion"]
+    assert "(1,652 rows)" in rows["deletion"]
     assert NEVER in rows["everything"]
 
 

@@ -30,21 +30,22 @@ _MEANS: dict[Disaster, str] = {
     "corruption": "a backup put back until a session has logged in",
     "deletion": "a backup put back until a session has logged in",
     "loss-of-database": "'emergency to-files' until sessions stand on files",
-    "data-centre": "a backup that stands elsewhere put back until a session has logged in",
-    "everything": "a backup that stands elsewhere put back until a session has logged in",
+    "data-centre": "a backup that stands elsewhere too put back until a session has logged in, without its way here",
+    "everything": "a backup that stands elsewhere too put back until a session has logged in, without its way here",
 }
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """`rto_s`: for what `means` says; `rpo_s`: how old what came back was, 0 where nothing was lost; `messages_lost` is
-    known from drills alone. `when` in seconds since 1970. `by`: the drill or the backup, or "never measured", or what
-    kept the history from being read."""
+    """`rto_s`: for what `means` says; `rpo_s`: how old what came back was, 0 where nothing was lost. `messages_lost` is
+    known from drills alone, `rows` of the backup from restore tests. `when` in seconds since 1970. `by`: the drill or
+    the backup, or "never measured", or what kept the history from being read."""
 
     disaster: Disaster
     means: str
     rto_s: float | None = None
     rpo_s: float | None = None
     messages_lost: int | None = None
+    rows: int | None = None
     when: float | None = None
     by: str = NEVER
 
@@ -119,6 +120,7 @@ def _of_tests(disaster: Disaster, tests: Sequence[ProvenBackup]) -> Measured | N
         means=_MEANS[disaster],
         rto_s=newest.test.rto_s,
         rpo_s=newest.test.rpo_s,
+        rows=newest.test.rows,
         when=newest.test.at,
         by=f"restore test of {newest.name}",
     )
