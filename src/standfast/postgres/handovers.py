@@ -14,6 +14,11 @@ from standfast.postgres.pool import Database, Statement
 
 Step = Literal["offered", "awaited", "free"]
 _STALE = "interval '60 seconds'"
+# A giver that died, or ended, after the session was awaited: whoever awaits it goes on once the lease is over.
+_IS_FREE = (
+    "(state = 'free' or state = 'awaited' and not exists"
+    " (select from standfast_nodes n where n.node = from_node and n.alive_until > now()))"
+)
 _LIVING = Statement(
     "handover.nodes",
     "select node::text, name from standfast_nodes where alive_until > now() and node <> $1::uuid order by name, node",
@@ -39,7 +44,7 @@ _WITHDRAW = Statement(
 )
 _OFFERED = Statement(
     "handover.offered",
-    "select company_id, state from standfast_handovers"
+    f"select company_id, case when {_IS_FREE} then 'free' else state end from standfast_handovers"
     f" where to_node = $1::uuid and at > clock_timestamp() - {_STALE} order by at",
 )
 _AWAIT = Statement(
@@ -49,7 +54,7 @@ _AWAIT = Statement(
 )
 _TAKE = Statement(
     "handover.take",
-    "delete from standfast_handovers where company_id = $1 and to_node = $2::uuid and state = 'free' returning true",
+    f"delete from standfast_handovers where company_id = $1 and to_node = $2::uuid and {_IS_FREE} returning true",
 )
 _HOLDER = Statement("handover.holder", "select node::text from standfast_writers where company_id = $1")
 
