@@ -155,17 +155,6 @@ def test_little_space_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) 
     assert outcomes == ["ok", "warning", "wrong"]
 
 
-def test_backups_go_where_they_can_be_written_and_to_another_disk(directory: Path, tmp_path: Path) -> None:
-    """The same file system is a warning; without a setting there is nothing to say."""
-    assert list(disk.backups(patient(state_dir=directory))) == []
-    assert outcome(disk.backups, patient(state_dir=directory, backup_root=tmp_path / "backups")) == "warning"
-    assert outcome(disk.backups, patient(state_dir=directory, backup_root=Path("/proc/1/backups"))) == "wrong"
-    if Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev:
-        assert (
-            outcome(disk.backups, patient(state_dir=directory, backup_root=Path("/dev/shm/backups"))) == "ok"
-        )
-
-
 def test_a_service_that_holds_the_directory_and_does_not_answer_is_wrong(directory: Path) -> None:
     """A lock alone is no life."""
     held = StateDirectory(directory)

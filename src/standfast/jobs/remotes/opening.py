@@ -16,13 +16,13 @@ from standfast.settings.remotes import RemoteAddress
 
 def remotes_of(settings: Settings) -> list[Remote]:
     """Each, in the settings' order. Close them; `opened_remotes` does it."""
-    return [_remote(address) for address in settings.remotes]
+    return [remote_of(address) for address in settings.remotes]
 
 
 @contextlib.asynccontextmanager
 async def opened_remotes(settings: Settings, only: str | None = None) -> AsyncIterator[list[Remote]]:
     """All of them, or the one of that name (`NotFound` where none has it), for as long as the body lasts."""
-    remotes = [_remote(address) for address in _chosen(settings, only)]
+    remotes = [remote_of(address) for address in _chosen(settings, only)]
     try:
         yield remotes
     finally:
@@ -43,7 +43,8 @@ def _chosen(settings: Settings, only: str | None) -> list[RemoteAddress]:
     return chosen
 
 
-def _remote(address: RemoteAddress) -> Remote:
+def remote_of(address: RemoteAddress) -> Remote:
+    """The one of that address. Close it."""
     if address.kind == "s3":
         from standfast.jobs.remotes.s3 import S3Remote
 

@@ -105,30 +105,6 @@ def sync(patient: Patient) -> Iterator[Result]:
         yield ok("state.sync", "disk", told)
 
 
-def backups(patient: Patient) -> Iterator[Result]:
-    """Where backups are to be kept, if a setting says so: it can be written, and a dead disk does not take both."""
-    root = patient.settings.backup_root
-    if root is None:
-        return
-    place = existing(root)
-    if not os.access(place, os.W_OK | os.X_OK):
-        yield wrong(
-            "state.backups",
-            "backups",
-            f"BACKUP_ROOT: this account cannot write in {place}",
-            command("sudo", "install", "-d", "-m", 700, "-o", os.geteuid(), root),
-        )
-    elif place.stat().st_dev == existing(patient.state.path).stat().st_dev:
-        yield warning(
-            "state.backups",
-            "backups",
-            f"{root} is on the same file system as the state directory: one dead disk takes both",
-            "Point BACKUP_ROOT at another disk, or copy the backups elsewhere.",
-        )
-    else:
-        yield ok("state.backups", "backups", f"{root}, on a file system of its own")
-
-
 def existing(path: Path) -> Path:
     """`path`, or the nearest above it that is there."""
     return next((one for one in (path, *path.parents) if one.is_dir()), Path("/"))

@@ -25,6 +25,7 @@ GROUPS = {
     "credentials": "Credentials",
     "network": "Network",
     "alerts": "Alerts",
+    "backups": "Backups",
     "leftovers": "Leftovers",
 }
 """By the first part of a check's name, in the order in which they are shown."""
