@@ -98,7 +98,11 @@ async def test_what_a_later_version_made_is_refused(
         await planned(settings, companies=frozenset({"nobody"}))
     with pytest.raises(UsageError, match="password"):
         await planned(settings, to="postgresql://me:secret@nowhere/x")
-    said(database_options, "update standfast_migrations set version = 9999 where version = 6 returning 1")
+    latest = "(select max(version) from standfast_migrations)"
+    said(
+        database_options,
+        f"update standfast_migrations set version = 9999, breaks_below = 9999 where version = {latest} returning 1",
+    )
     with pytest.raises(Exception, match="newer"):
         await restored(settings)
 
