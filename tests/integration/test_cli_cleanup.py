@@ -61,6 +61,7 @@ def test_a_bots_tables_are_cleaned_up_and_put_back(
     assert planned.code == 0, planned.err
     assert "4 keys would go" in planned.out
     assert "Nothing was changed." in planned.out
+    assert "looking for old keys" in planned.err
     done = standfast("cleanup", "--json")
     assert done.code == 0, done.err
     assert done.document["removed"] == {"session": 4}

@@ -15,6 +15,7 @@ from standfast.jobs.restore.from_backup import BackupSource
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
+from standfast.service.offline import local_alerts
 from standfast.settings import Settings
 from tests.integration.restoring import (
     ACME,
@@ -46,17 +47,24 @@ async def test_a_lost_database_is_had_back_without_ratchets(
     settings: Settings, database_options: DatabaseOptions, database: Database, store: PostgresAuthStore
 ) -> None:
     """From nothing but the backup: everything that may be had back, the database's identity, who is to be connected;
-    no session and no sender key of ours, and no pre-key id twice."""
+    no session and no sender key of ours, and no pre-key id twice. Operators are told, and keys without creds named."""
     await fill(store)
     said(database_options, "insert into standfast_sessions (company_id) values ('acme') returning 1")
+    said(
+        database_options,
+        "insert into whatsapp_keys (company_id, key_type, key_id, value) "
+        "values ('bolt', 'session', '1', '1') returning 1",
+    )
     await backed_up(settings, database)
     before = said(database_options, IDENTITY)
     lose(database_options)
     plan = await planned(settings)
+    assert plan.without_creds == ["bolt"]
     assert [(one.action, one.keys_now, one.keys_then) for one in plan.companies] == [("rolled back", 0, 10)]
     assert said(database_options, "select to_regclass('whatsapp_auth')") == [(None,)]
     report = await restored(settings)
     assert report.ok
+    assert [one["name"] for one in local_alerts(settings, 60, open_only=False)] == ["restore_done"]
     now = await store.snapshot(ACME)
     assert values(now) == meant(KEPT_WHEN_ROLLED_BACK)
     assert now is not None

@@ -17,11 +17,13 @@ from standfast.authstate.company import company_id
 from standfast.cli.asking import YesOption, can_ask, confirmed
 from standfast.cli.context import current_settings, run_async
 from standfast.cli.output import JsonOption, console, print_json, size
+from standfast.cli.progress import progress_shown
 from standfast.errors import UsageError
 from standfast.jobs.cleanup import ledger
 from standfast.jobs.cleanup.report import CleanupReport, Measures, Undone
 from standfast.jobs.cleanup.run import CleanupOptions, run_cleanup
 from standfast.jobs.cleanup.undo import undo as undo_run
+from standfast.jobs.progress import Progress
 from standfast.service.client import connect
 from standfast.service.job_context import command_context
 from standfast.service.offline import service_runs
@@ -76,7 +78,8 @@ def cleanup(
     if company is not None:
         company_id(company)
     options = CleanupOptions(policy, retention_days, company, dry_run, force)  # type: ignore[arg-type]
-    report = run_async(_cleaned(current_settings(), options))
+    with progress_shown(json=json) as progress:
+        report = run_async(_cleaned(current_settings(), options, progress))
     if json:
         print_json(msgspec.to_builtins(report))
     else:
@@ -127,10 +130,11 @@ def undo(
         raise typer.Exit(7)
 
 
-async def _cleaned(settings: Settings, options: CleanupOptions) -> CleanupReport:
+async def _cleaned(settings: Settings, options: CleanupOptions, progress: Progress) -> CleanupReport:
     if not service_runs(settings):
-        async with command_context(settings, "cleanup") as context:
+        async with command_context(settings, "cleanup", progress) as context:
             return await run_cleanup(context, None, options)
+    progress.step("the service cleans up")
     params = {
         "policy": options.policy,
         "retention_days": options.retention_days,

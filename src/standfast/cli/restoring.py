@@ -99,6 +99,8 @@ def _print_plan(plan: Plan) -> None:
         out.print(f"Left alone, as it has nothing to say of them: {', '.join(plan.left_alone)}")
     if plan.unusable:
         out.print(f"Not restored, for Standfast refuses such ids: {', '.join(map(repr, plan.unusable))}")
+    if plan.without_creds:
+        out.print(f"Not restored, for it has keys of them and no creds: {', '.join(plan.without_creds)}")
     if plan.identity:
         out.print("The database is empty: it becomes the one that this was taken from, for every node.")
 

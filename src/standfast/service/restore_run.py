@@ -6,12 +6,13 @@ Invariant: nothing is changed before the plan was agreed to, and no second resto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from psycopg import conninfo
 
-from standfast.alert import AlertSink, LoggedAlerts
+from standfast.alert import AlertSink
 from standfast.errors import RestoreRefused, UsageError
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.context import JobContext
@@ -26,6 +27,7 @@ from standfast.jobs.restore.restore import Restore, RestoreReport, Work
 from standfast.jobs.restore.source import Source
 from standfast.jobs.restore.steps import Steps, StepsFile
 from standfast.postgres.client_tools import find_client_tools
+from standfast.service.job_alerts import told
 from standfast.service.restoring import restoring_context
 from standfast.service.vault import vault_options
 from standfast.settings import Settings
@@ -68,9 +70,7 @@ async def restore_from(
     """As `restore_backup`, from any source; one that is to be resumed must be found by its name in `_named`."""
     steps = StepsFile(settings.state_dir)
     steps.refuse_unfinished()
-    async with restoring_context(
-        settings, progress or Silent(), alerts or LoggedAlerts(), _checked(asked.to)
-    ) as (context, node):
+    async with _opened(settings, asked.to, progress, alerts) as (context, node):
         restore = Restore(_work(context, node, source, steps))
         plan = await restore.plan(asked.wish)
         if not await asyncio.to_thread(agree, plan) or not plan.writes:
@@ -85,10 +85,7 @@ async def resume_unfinished(
     steps = StepsFile(settings.state_dir)
     found = _unfinished(steps)
     source = await _named(settings, found)
-    async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
-        context,
-        node,
-    ):
+    async with _opened(settings, to, progress, alerts) as (context, node):
         return await Restore(_work(context, node, source, steps)).resume(found)
 
 
@@ -103,11 +100,21 @@ async def abandon_unfinished(
             f"the unfinished restore is into {found.target}",
             next_step="Name the same database: with --to if it was begun with --to, else without.",
         )
-    async with restoring_context(settings, progress or Silent(), alerts or LoggedAlerts(), _checked(to)) as (
-        context,
-        node,
-    ):
+    async with _opened(settings, to, progress, alerts) as (context, node):
         return await abandon(context, node, steps, found)
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    settings: Settings, to: str | None, progress: Progress | None, alerts: AlertSink | None
+) -> AsyncIterator[tuple[JobContext, LocalNode | None]]:
+    """Without `alerts`, the service's channels are told, once the state directory is free again."""
+    where = _checked(to)
+    async with (
+        told(settings, alerts) as sink,
+        restoring_context(settings, progress or Silent(), sink, where) as found,
+    ):
+        yield found
 
 
 async def _named(settings: Settings, found: Steps) -> Source:

@@ -29,7 +29,8 @@ _SESSIONS, _NODES = "standfast_sessions", "standfast_nodes"
 
 
 class BackupSource:
-    """See `Source`. `unusable`: companies whose ids Standfast refuses, known once the offers were read."""
+    """See `Source`. `unusable`: companies whose ids Standfast refuses, known once the offers were read.
+    `without_creds`: those that it has keys of and nothing else."""
 
     def __init__(self, backup: Backup, settings: Settings, pg_restore: Path, node_name: str) -> None:
         """`node_name`: this node's, which is not waited for. `RestoreRefused` where a later version has made it."""
@@ -46,6 +47,9 @@ class BackupSource:
         self.identity = manifest.identity or None
         self.nodes: frozenset[str] = frozenset()
         self.unusable: tuple[str, ...] = ()
+        self.without_creds = tuple(
+            sorted(name for name, content in manifest.companies.items() if content.keys and not content.creds)
+        )
         self._backup = backup
         self._manifest: Manifest = manifest
         self._settings = settings

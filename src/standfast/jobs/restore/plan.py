@@ -49,7 +49,8 @@ class Planned(msgspec.Struct, omit_defaults=True):
 
 class Plan(msgspec.Struct, omit_defaults=True):
     """`left_alone`: companies that the database has and the source lacks, or that were not asked for. `unusable`: ids
-    that Standfast refuses. `identity`: what the database is to be known by from now on; None: it stays what it is."""
+    that Standfast refuses. `identity`: what the database is to be known by from now on; None: it stays what it is.
+    `without_creds`: companies that the source has keys of and nothing else."""
 
     source: str
     at: float
@@ -58,6 +59,7 @@ class Plan(msgspec.Struct, omit_defaults=True):
     left_alone: list[str] = []
     unusable: list[str] = []
     identity: str | None = None
+    without_creds: list[str] = []
 
     def of(self, *actions: Action) -> list[Planned]:
         return [one for one in self.companies if one.action in actions]

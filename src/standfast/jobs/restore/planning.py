@@ -75,6 +75,7 @@ class Planner:
             sorted(target.companies.keys() - names),
             list(getattr(self._source, "unusable", ())),
             identity,
+            list(getattr(self._source, "without_creds", ())),
         )
         return Prospect(plan, offers, target, standing)
 

@@ -18,7 +18,7 @@ import msgspec
 from standfast.authstate.company import Company
 from standfast.errors import DatabaseUnavailable, RestoreRefused, StandfastError
 from standfast.jobs.context import JobContext
-from standfast.jobs.restore import rules
+from standfast.jobs.restore import alarms, rules
 from standfast.jobs.restore.installing import RESTORER, Fence, install, install_given, wish
 from standfast.jobs.restore.keeping import Keeper
 from standfast.jobs.restore.later import LoggedStates
@@ -144,7 +144,7 @@ class Restore:
             async with sole(replace(context, node=str(uuid.UUID(steps.id))), JOB):
                 done = await self._fenced(shown, asked, steps)
         rest = [Restored(one.company, one.action) for one in shown.of("same", "refused")]
-        return RestoreReport(
+        report = RestoreReport(
             shown.source,
             shown.target,
             round(time.monotonic() - began, 3),
@@ -152,6 +152,8 @@ class Restore:
             all(one.error is None for one in done),
             shown.left_alone,
         )
+        context.alerts.take(alarms.done(report))
+        return report
 
     async def _fenced(self, shown: Plan, asked: Wish, steps: Steps) -> list[Restored]:
         await self._work.steps.write(steps)
