@@ -18,7 +18,7 @@ import pytest
 
 from standfast.errors import BackupDamaged, BackupFailed, NotFound, RemoteFailed
 from standfast.jobs.remotes.files import File
-from standfast.jobs.remotes.opening import _remote
+from standfast.jobs.remotes.opening import remote_of
 from standfast.jobs.remotes.remote import Remote
 from tests.integration.remote_places import Bucket, SshHost, address_of
 from tests.support import Proxy
@@ -47,21 +47,21 @@ class Place:
             self.host.trust(port)
         served = self.bucket or self.host
         assert served is not None
-        return _remote(address_of(served.url(options, port)))
+        return remote_of(address_of(served.url(options, port)))
 
 
 @pytest.fixture(params=KINDS)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     if request.param == "s3":
         bucket = Bucket(request.getfixturevalue("s3_port"), f"bucket-{next(_buckets)}")
-        yield Place(_remote(address_of(bucket.url())), bucket.url(), bucket=bucket)
+        yield Place(remote_of(address_of(bucket.url())), bucket.url(), bucket=bucket)
     elif request.param == "folder":
         folder = tmp_path / "mounted"
         folder.mkdir()
-        yield Place(_remote(address_of(str(folder))), str(folder), folder=folder)
+        yield Place(remote_of(address_of(str(folder))), str(folder), folder=folder)
     else:
         async with SshHost.running(tmp_path) as host:
-            remote = _remote(address_of(host.url()))
+            remote = remote_of(address_of(host.url()))
             yield Place(remote, host.url(), host=host, folder=host.root)
             await remote.close()
 
@@ -146,7 +146,7 @@ async def test_a_file_that_cannot_be_read_is_not_the_remotes_fault(place: Place,
 @pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", "", "a/", ".a", "a b", "a/.part"])
 async def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     """No name reaches anything outside of the remote."""
-    remote = _remote(address_of(str(tmp_path)))
+    remote = remote_of(address_of(str(tmp_path)))
     with pytest.raises(ValueError, match="no name"):
         await remote.delete(name)
 
@@ -177,9 +177,9 @@ _KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from standfast.jobs.remotes.files import File
-from standfast.jobs.remotes.opening import _remote
+from standfast.jobs.remotes.opening import remote_of
 from standfast.settings.remotes import remote_addresses
-remote = _remote(remote_addresses(sys.argv[1])[0])
+remote = remote_of(remote_addresses(sys.argv[1])[0])
 seen = []
 def die(count):
     seen.append(count)
@@ -220,14 +220,14 @@ async def test_a_host_that_is_not_known_or_knows_us_not(
     """A wrong password, a key that is not there, a host key that is not known: each is told with its own next step;
     without the host's key nobody logs in, and a password never shows."""
     async with SshHost.running(tmp_path) as host:
-        remote = _remote(address_of(host.url(options, user=user)))
+        remote = remote_of(address_of(host.url(options, user=user)))
         with pytest.raises(RemoteFailed, match=fault) as failed:
             await remote.list()
         assert next_step in failed.value.next_step
         assert "wrong" not in failed.value.message + failed.value.next_step
         if "known_hosts" in options:
             assert host.logins == 0
-        right = _remote(address_of(host.url(user="bot:right")))
+        right = remote_of(address_of(host.url(user="bot:right")))
         assert await right.list() == []
         await right.close()
 
@@ -239,14 +239,14 @@ async def test_a_host_whose_key_has_changed_is_not_logged_in_to(tmp_path: Path) 
         await host.start(trusted=False)
         host.logins = 0
         with pytest.raises(RemoteFailed, match="host key"):
-            await _remote(address_of(host.url(user="bot:right"))).list()
+            await remote_of(address_of(host.url(user="bot:right"))).list()
         assert host.logins == 0
 
 
 async def test_a_bucket_that_is_missing_is_told(s3_port: int, made: Path) -> None:
     """Not as an empty one."""
     url = Bucket(s3_port, "there").url().replace("//there", "//missing")
-    remote = _remote(address_of(url))
+    remote = remote_of(address_of(url))
     for call in (remote.list(), remote.put("a", made)):
         with pytest.raises(RemoteFailed, match="no bucket missing"):
             await call
@@ -257,7 +257,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, made: Path
     folder = tmp_path / "mounted"
     folder.mkdir()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    remote = _remote(address_of(str(folder)))
+    remote = remote_of(address_of(str(folder)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
         with pytest.raises(RemoteFailed, match="File too large"):
@@ -292,7 +292,7 @@ async def test_what_is_slow_and_moves_has_all_the_time_it_needs(
         await write(self, data)
 
     monkeypatch.setattr(File, "write", slowly)
-    remote = _remote(address_of(f"{folder}?timeout_s=0.4"))
+    remote = remote_of(address_of(f"{folder}?timeout_s=0.4"))
     assert (await remote.put("a", large)).bytes == 6 << 20
 
 
