@@ -27,6 +27,7 @@ from standfast.service.health_asking import ask_health
 from standfast.service.link import Link
 from standfast.service.simulator import Simulator
 from tests.documents import Bound
+from tests.e2e.command_server import write_client
 from tests.e2e.conftest import until
 from tests.e2e.processes import Home, Process, make_home
 
@@ -55,10 +56,11 @@ class Installation:
         identity_file.chmod(0o600)
         options = self.server.tcp_options
         self.port = options.port
-        bin_directory = Path(sys.executable).parent
+        self._programs = home.directory / "bin"
+        self._programs.mkdir()
         tools = embedded_binaries()
         home.environment |= {
-            "PATH": f"{bin_directory}{os.pathsep}{tools}{os.pathsep}{home.environment['PATH']}",
+            "PATH": f"{self._programs}{os.pathsep}{tools}{os.pathsep}{home.environment['PATH']}",
             "DATABASE_URL": f"postgresql://{options.user}@127.0.0.1:{options.port}/{options.dbname}",
             "PYTHONPATH": os.pathsep.join([str(ROOT), home.environment.get("PYTHONPATH", "")]).rstrip(
                 os.pathsep
@@ -90,6 +92,13 @@ class Installation:
         """Run a command line; its exit code and what it printed."""
         process = self.home.run(["sh", "-c", command], {})
         return await process.ended(COMMAND_TIMEOUT_S), process.text()
+
+    async def serve_commands(self) -> None:
+        """From now on `standfast` is there for the shell."""
+        address = self.home.directory / "commands"
+        write_client(self._programs / "standfast", address)
+        serving = self.home.run([sys.executable, "-m", "tests.e2e.command_server", address], {})
+        await serving.says("ready")
 
     async def start(self) -> None:
         """The service comes up."""
@@ -204,7 +213,7 @@ async def installed() -> AsyncIterator[Installation]:
     simulator = Simulator(home.directory / "wa", node_binary(), bridge_directory())
     made = Installation(home, simulator)
     try:
-        await asyncio.gather(simulator.start(), made.server.start())
+        await asyncio.gather(simulator.start(), made.server.start(), made.serve_commands())
         await made.start()
         await simulator.ask("POST", "/contacts", {"phone": CONTACT, "behaviour": "echo"})
         await asyncio.gather(*(made.pair(one, f"7999010000{n}") for n, one in enumerate(COMPANIES)))
