@@ -23,10 +23,17 @@ _DELETE = (
 
 
 async def standing(place: Installation) -> None:
-    """Everything runs, and there is a good backup of it, here and far away."""
+    """Everything runs."""
     if not place.runs:
         await place.start()
     await place.open(*COMPANIES)
+
+
+async def ready(place: Installation) -> None:
+    """Everything runs, a contact is known, and there is a good backup of it, here and far away."""
+    await standing(place)
+    await place.does("standfast send acme +79990000001 hello")
+    await place.does("standfast backup run && standfast backup push")
 
 
 async def service_up(place: Installation) -> None:
@@ -68,8 +75,7 @@ async def damaged(place: Installation) -> None:
 async def damaged_everywhere(place: Installation) -> None:
     """Neither PostgreSQL nor this machine has whole creds of acme."""
     await _note_moment(place)
-    code, printed = await place.shell("standfast send acme +79990000001 later")
-    assert code == 0, printed
+    await place.does("standfast send acme +79990000001 later")
     await place.carried()
     await place.stop()
     await damaged(place)
@@ -100,8 +106,7 @@ async def cleaned(place: Installation) -> None:
     place.execute(
         "update whatsapp_keys set updated_at = now() - interval '40 days' where key_type = 'session'"
     )
-    code, printed = await place.shell("standfast cleanup")
-    assert code == 0, printed
+    await place.does("standfast cleanup")
 
 
 async def lost(place: Installation) -> None:

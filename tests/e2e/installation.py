@@ -93,6 +93,11 @@ class Installation:
         process = self.home.run(["sh", "-c", command], {})
         return await process.ended(COMMAND_TIMEOUT_S), process.text()
 
+    async def does(self, command: str) -> None:
+        """The same, which has to end well."""
+        code, printed = await self.shell(command)
+        assert code == 0, printed
+
     async def serve_commands(self) -> None:
         """From now on `standfast` is there for the shell."""
         address = self.home.directory / "commands"
@@ -217,10 +222,6 @@ async def installed() -> AsyncIterator[Installation]:
         await made.start()
         await simulator.ask("POST", "/contacts", {"phone": CONTACT, "behaviour": "echo"})
         await asyncio.gather(*(made.pair(one, f"7999010000{n}") for n, one in enumerate(COMPANIES)))
-        code, printed = await made.shell(
-            "standfast send acme +79990000001 hello && standfast backup run && standfast backup push"
-        )
-        assert code == 0, printed
         yield made
     finally:
         await made.close()

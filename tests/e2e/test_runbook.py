@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from tests.documents import load, run_step
 from tests.e2e.conftest import shares_loop
-from tests.e2e.courses import SETUPS
+from tests.e2e.courses import SETUPS, ready
 from tests.e2e.installation import Installation, installed
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,6 +25,7 @@ async def place() -> AsyncIterator[Installation]:
 
 async def run_document(place: Installation, name: str) -> None:
     """Every block in its order, in the state that it asks for; told is all that differs, not the first of it."""
+    await ready(place)
     state, wrong = "", list[str]()
     for block in load(DOCS / name):
         if block.setup != state:

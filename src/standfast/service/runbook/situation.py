@@ -102,7 +102,8 @@ def _unreachable(health: Health) -> Situation | None:
 def _unreadable(health: Health) -> Situation | None:
     company = _session(health, lambda reason: any(words in reason for words in _UNREADABLE))
     if company is not None:
-        return _of_company("corruption", f"the auth state of {company} cannot be read", company)
+        because = f"the auth state of {company} cannot be read"
+        return Situation("corruption", because, (), (f"standfast verify {company}",), company)
     alerts = [one for one in (health.alerts.open if health.alerts else []) if one.name in _DAMAGE_ALERTS]
     if not alerts:
         return None
@@ -114,7 +115,9 @@ def _unreadable(health: Health) -> Situation | None:
 def _deleted(health: Health) -> Situation | None:
     company = _session(health, lambda reason: _GONE in reason)
     if company is not None:
-        return _of_company("deletion", f"{company} has no auth state any more", company)
+        restore = f"standfast backup restore latest --company {company} --dry-run"
+        because = f"{company} has no auth state any more"
+        return Situation("deletion", because, (), ("standfast sessions", restore), company)
     keys, vault = health.keys, health.vault
     if keys is None or vault is None or keys.auth_records >= vault.replica_companies:
         return None
@@ -129,12 +132,7 @@ def _undecryptable(health: Health) -> Situation | None:
     found = next((one for one in health.findings if one.code == "undecryptable_rising"), None)
     if found is None:
         return None
-    return Situation("corruption", found.message, (), ("standfast sessions",), found.company)
-
-
-def _of_company(scenario: str, because: str, company: str) -> Situation:
-    commands = ("standfast sessions", f"standfast backup restore latest --company {company} --dry-run")
-    return Situation(scenario, because, (), commands, company)
+    return Situation("corruption", found.message, (), ("standfast verify",), found.company)
 
 
 def _session(health: Health, fits: Callable[[str], bool]) -> str | None:
