@@ -18,13 +18,15 @@ import pytest
 from standfast.authstate.company import company_id
 from standfast.jobs.cleanup.report import CleanupReport, Policy
 from standfast.jobs.cleanup.run import CleanupOptions
+from standfast.jobs.verify.plan import Wish, plan
+from standfast.jobs.verify.repair import run_repair
 from standfast.postgres.pool import Statement
 from standfast.service.cleaning import Cleaning
 from standfast.service.job_context import service_context
 from standfast.service.pre_keys import asks_sessions
 from standfast.sessions.session import State
 from tests.e2e.conftest import Line, until
-from tests.verifying import above_info, verified
+from tests.verifying import above_info, context_of, verified
 
 ACME = company_id("acme")
 TOKEN_LID = "100000000000001"
@@ -202,6 +204,27 @@ async def test_contacts_of_every_kind_still_work_after_a_safe_cleanup(circle: Ci
     assert {text for text in line.texts("acme") if line.texts("acme").count(text) > 1} == set()
     await circle.settled()
     assert above_info(await verified(line.service)) == []
+    await _spoilt_sessions_are_repaired(circle)
+
+
+async def _spoilt_sessions_are_repaired(circle: Circle) -> None:
+    """Every session record of acme is broken in the store; after a repair and a restart both sides hear each other."""
+    line = circle.line
+    service = line.service
+    sessions = service.vault.replica.everything(service.vault.held.adopt(ACME).number).keys["session"]
+    await service.vault.set_keys(ACME, {"session": dict.fromkeys(sessions, b'{"version":"v1"}')})
+    await circle.settled()
+    found = await verified(service)
+    assert [one.kind for one in above_info(found)] == ["session-damaged"]
+    ids = [one.finding.id for one in plan(found, Wish())]
+    done = await run_repair(context_of(service), service.vault, {"acme": ids})
+    assert (done.removed, done.running) == ({"acme": len(sessions)}, ["acme"])
+    await service.pool.restart(ACME)
+    await line.state("acme", State.OPEN)
+    await circle.tells("writes", "after a repair")
+    await circle.hears_from("writes", "answered after a repair")
+    await circle.settled()
+    assert above_info(await verified(service)) == []
 
 
 async def test_a_legacy_cleanup_breaks_contacts_and_its_undo_mends_them(circle: Circle) -> None:

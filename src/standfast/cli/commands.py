@@ -97,6 +97,11 @@ COMMANDS = (
         "Check that creds and keys are whole: in PostgreSQL, in the replica and in files; change nothing.",
     ),
     Listed(
+        "repair",
+        "repair",
+        "Mend what 'standfast verify' finds, as far as keys tolerate it; what goes is kept.",
+    ),
+    Listed(
         "drill",
         "drill",
         "Rehearse an outage of PostgreSQL: --here; 'list' and 'show' tell of drills that were made.",

@@ -25,7 +25,7 @@ from standfast.settings import Settings
 
 _SHOWN = 20
 _STYLES = {"error": "red", "warning": "yellow", "info": "dim"}
-CompanyArgument = Annotated[str | None, typer.Argument(metavar="[COMPANY]", help="This one only.")]
+CompanyArgument = Annotated[str | None, typer.Argument(metavar="COMPANY", help="This one only.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -28,6 +28,7 @@ from standfast.service.foundation import cancelled
 from standfast.service.job_context import service_context
 from standfast.service.job_table import jobs_of
 from standfast.service.params import checked
+from standfast.service.repairing import Repairing
 from standfast.service.sending import Sending
 from standfast.service.vault import vault_options
 from standfast.sessions.gateway import OperatorMethod
@@ -67,6 +68,7 @@ class Keeping:
         name = vault_options(settings).node_name
         self._records = Records(self._database, self._node, name)
         self._cleaning = Cleaning(vault, self._given, ask)
+        self._repairing = Repairing(vault, self._given)
         jobs = jobs_of(settings, lambda context: self._cleaning.clean(CleanupOptions(), context))
         self.sending = Sending(self._given)
         self.scheduler = Scheduler(jobs, self._records, alerts, self._context, pace)
@@ -90,7 +92,8 @@ class Keeping:
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
-        return {"schedule.list": self._list, "schedule.run": self._run, **self._cleaning.methods()}
+        rooms = (self._cleaning.methods(), self._repairing.methods())
+        return {"schedule.list": self._list, "schedule.run": self._run, **rooms[0], **rooms[1]}
 
     def _ended(self, job: str, outcome: Outcome) -> None:
         if (job, outcome) == ("backup", "done"):

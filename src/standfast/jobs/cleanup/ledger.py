@@ -15,7 +15,7 @@ import msgspec
 from standfast.authstate.company import company_id
 from standfast.authstate.creds import identity_key
 from standfast.errors import CompanyUnknown, NotFound, StandfastError
-from standfast.jobs.cleanup.report import CleanupReport, Policy
+from standfast.jobs.cleanup.report import CleanupReport, Reason
 from standfast.jobs.context import JobContext
 from standfast.postgres.pool import Database, Statement
 
@@ -77,7 +77,7 @@ class Run(msgspec.Struct, omit_defaults=True):
     identities: dict[str, str] = {}
 
 
-async def begin(context: JobContext, policy: Policy, retention_days: int) -> str:
+async def begin(context: JobContext, policy: Reason, retention_days: int) -> str:
     """A name for a run that begins now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     params = [stamp, context.node, context.node_name, policy, retention_days]

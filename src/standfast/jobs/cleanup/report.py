@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 
 Policy = Literal["safe", "legacy"]
+Reason = Policy | Literal["repair"]
+"""Why keys went into the trash."""
 
 
 class Measures(msgspec.Struct):
@@ -44,7 +46,7 @@ class CleanupReport(msgspec.Struct, omit_defaults=True):
 
     run: str
     node: str
-    policy: Policy
+    policy: Reason
     retention_days: int
     dry_run: bool
     started_at: float

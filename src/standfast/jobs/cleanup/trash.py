@@ -142,7 +142,7 @@ async def move(
     nobody's; what was moved. `CompanyInUse` where somebody holds the company by now."""
     try:
         async with database.transaction("cleanup.remove", TIMEOUT_S) as connection:
-            await _begin(connection, company)
+            await begin_write(connection, company)
             await connection.execute(_UNMARK, [company, CLEANUP_TYPE])
             found = {(t, i) for t, i in await _rows(connection, _LOCK, [run, company, *places(units)])}
             whole = [unit for unit in units if all((one.key_type, one.key_id) in found for one in unit)]
@@ -163,9 +163,9 @@ async def rows(database: Database, run: str, company: Company) -> list[tuple[str
 async def put_back(database: Database, run: str, company: Company) -> tuple[Counter[str], int]:
     """Empty the company's part of the trash into the table in one transaction, as a write of nobody's: how many came
     back by type, and how many were there already. `CompanyInUse` where somebody holds the company by now."""
-    query = _PUT_BACK.format(columns=_COLUMNS, type=await _value_type(database))
+    query = _PUT_BACK.format(columns=_COLUMNS, type=await value_type(database))
     async with database.transaction("cleanup.undo", TIMEOUT_S) as connection:
-        await _begin(connection, company)
+        await begin_write(connection, company)
         ((emptied, back),) = await _rows(connection, query, [run, company])
     restored: Counter[str] = Counter(back)
     return restored, emptied - restored.total()
@@ -175,13 +175,13 @@ async def put_back_times(
     database: Database, run: str, company: Company, keys: Mapping[tuple[str, str], bool]
 ) -> None:
     """The keys are in the table: take them out of the trash, and give those that were put back the times they had."""
-    query = _PUT_BACK_TIMES.format(type=await _value_type(database))
+    query = _PUT_BACK_TIMES.format(type=await value_type(database))
     async with database.transaction("cleanup.undo", TIMEOUT_S) as connection:
         types, ids = [one[0] for one in keys], [one[1] for one in keys]
         await connection.execute(query, [run, company, types, ids, list(keys.values())])
 
 
-async def _begin(connection: BoundedConnection, company: Company) -> None:
+async def begin_write(connection: BoundedConnection, company: Company) -> None:
     """A write of nobody's. A node that is silent and has not released the company may have writes that are to come."""
     found = await _rows(connection, _NODE, [company])
     if found and found[0][0] is not None:
@@ -192,7 +192,8 @@ async def _begin(connection: BoundedConnection, company: Company) -> None:
     await connection.execute(_ADMIT, [company, epoch, sequence + 1])
 
 
-async def _value_type(database: Database) -> str:
+async def value_type(database: Database) -> str:
+    """That of the column `value`: a bot's own may be text."""
     return str((await database.fetch(_VALUE_TYPE))[0][0])
 
 

@@ -22,7 +22,7 @@ from standfast.jobs.verify.check import State, check
 from standfast.jobs.verify.finding import Compared, Finding, Places, Source, VerifyReport, merged
 from standfast.jobs.verify.sources import LocalReplica, Looked, Stored
 
-AGAIN_AFTER_S = 0.5
+AGAIN_AFTER_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
