@@ -19,11 +19,12 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
 from standfast.service.returning import folders_context
 from standfast.settings import Settings
-from tests.integration.restoring import BOLT, CREDS, KEYS, lose, meant, values
+from tests.integration.restoring import BOLT, KEYS, ME, lose, meant, values
 from tests.integration.services import ACME, running, settings_of
 from tests.support import made_up_creds
+from tests.unit.test_key_pairs import document
 
-THEIRS = made_up_creds(b"\x09" * 32)
+CREDS, THEIRS = made_up_creds(**document(), me=ME), made_up_creds(**document(1))
 TAKEN = {kind: ids for kind, ids in KEYS.items() if kind not in ("sender-key-memory", "standfast-taken")}
 
 
@@ -106,3 +107,16 @@ async def test_what_the_database_has_is_never_taken_for_older(
     assert kept is not None
     assert (Path(kept) / "session-newer.json").exists()
     assert values(await store.snapshot(ACME)) == meant(TAKEN)
+
+
+async def test_creds_whose_pairs_do_not_match_are_damaged(
+    settings: Settings, root: Path, store: PostgresAuthStore
+) -> None:
+    """They are named, and never taken: no session could come of them."""
+    wrong = document(1) | {
+        "noiseKey": document()["noiseKey"] | {"private": document(1)["noiseKey"]["private"]}
+    }
+    (root / BOLT / "creds.json").write_bytes(made_up_creds(**wrong))
+    report = await brought_in(settings, root, accept_damage=True)
+    assert [one.error is None for one in report.companies] == [True, False]
+    assert await store.snapshot(BOLT) is None

@@ -17,6 +17,7 @@ import orjson
 from standfast.authstate.company import Company, company_id
 from standfast.authstate.creds import identity_key
 from standfast.authstate.file_names import CREDS
+from standfast.authstate.key_pairs import check_creds
 from standfast.authstate.key_types import KEY_TYPES
 from standfast.authstate.multifile import Folder, import_folder
 from standfast.errors import EmergencyRefused, StandfastError, UsageError
@@ -25,6 +26,11 @@ from standfast.jobs.restore.rules import MEMORY
 _COMPANY = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _LID_MAPPING, _REVERSE = "lid-mapping", "_reverse"
 _AT_ONCE = 4
+# Other than where they are rolled back.
+_LEFT_OUT = {
+    "session": "a contact's next message is asked for once more",
+    "sender-key": "a group's messages wait until the key is handed out again",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,13 @@ class FolderIn:
     def cost(self) -> str:
         """What it costs to do without the damaged keys; empty: none is damaged."""
         return "; ".join(
-            f"{count:,} {key_type}: {KEY_TYPES[key_type].if_lost if key_type in KEY_TYPES else 'unknown'}"
-            for key_type, count in sorted(self.damaged.items())
+            f"{count:,} {key_type}: {_cost(key_type)}" for key_type, count in sorted(self.damaged.items())
         )
+
+
+def _cost(key_type: str) -> str:
+    known = KEY_TYPES.get(key_type)
+    return _LEFT_OUT.get(key_type) or (known.if_lost if known is not None else "unknown")
 
 
 async def read_folders(root: Path) -> list[FolderIn]:
@@ -75,6 +85,7 @@ def read_folder(path: Path) -> FolderIn:
     company, left_out = company_id(path.name), list[tuple[str, str]]()
     try:
         found = import_folder(path, left_out)
+        check_creds(found.creds)
         identity = identity_key(found.creds).hex()
     except StandfastError as error:
         return FolderIn(company, path, error=error.message)
