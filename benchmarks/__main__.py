@@ -5,7 +5,8 @@ middle of one), `restart` (a start with PostgreSQL away), `replay` (what was jou
 (many companies), `sessions` (many of them, beside bare Baileys sockets), `api` (messages sent through it, and through
 Baileys itself), `webhooks` (events delivered a second), `health` (what it costs to watch), `cleanup` (keys
 removed while others are written), `backup` (a proven backup beside bare dumps), `pointintime` (a past state, and what
-its log costs). Rounds alternate between what is compared; medians are shown; figures go to a JSON file each.
+its log costs), `emergency` (over to files, beside plain file writing). Rounds alternate between what is compared;
+medians are shown; figures go to a JSON file each.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks import (
     backups,
     cleanups,
     drains,
+    emergencies,
     fleet,
     health,
     line,
@@ -66,6 +68,7 @@ SECTIONS = {
     "cleanup": Section(cleanups.measure, cleanups.show),
     "backup": Section(backups.measure, backups.show),
     "pointintime": Section(moments.measure, moments.show),
+    "emergency": Section(emergencies.measure, emergencies.show),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from standfast.errors import AuthStateCorrupt
 
+_OLDER_FORM = re.compile(rb'"0"\s*:|"data"\s*:\s*[\[{]|"value"\s*:')
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 
 
@@ -37,6 +38,12 @@ def canonical_json(raw: bytes) -> bytes:
     value = parse(raw)
     changed = canonical(value)
     return raw if changed == value else json.dumps(changed, separators=(",", ":")).encode()
+
+
+def passed_on(raw: bytes) -> bytes:
+    """The JSON text `raw` as every Baileys reads it: as it stands, but for forms that only older stores wrote. For many
+    values at once: what stands is not looked into."""
+    return canonical_json(raw) if _OLDER_FORM.search(raw) else raw
 
 
 def parse(raw: bytes) -> Any:

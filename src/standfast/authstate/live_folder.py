@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from standfast.authstate.buffer_json import passed_on
 from standfast.authstate.change import Change
 from standfast.authstate.creds import parse_creds
 from standfast.authstate.file_names import CREDS, INDEX, SUFFIX, file_name, key_of_name, masked
@@ -25,8 +26,8 @@ from standfast.authstate.multifile import (
     Keys,
     canonical,
     digest,
-    folder_files,
-    index_content,
+    live_files,
+    live_index,
     names_in,
     read_file,
     read_index,
@@ -36,6 +37,7 @@ from standfast.errors import AuthStateCorrupt
 
 NOTES = ".standfast-mirror"
 _NEW = ".standfast-new"
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Note(msgspec.Struct, omit_defaults=True):
@@ -71,12 +73,16 @@ class LiveFolder:
         """Write the whole as `directory`, which must not exist; how many files that took. Not synced: who makes many
         syncs once."""
         directory.mkdir(mode=0o700)
-        count, of_creds = 0, ""
-        for name, content in folder_files(creds, keys):
-            _write(directory / name, content)
-            count += 1
-            of_creds = digest(content) if name == CREDS else of_creds
-        _write(directory / NOTES, _line(Note(epoch, sequence, {CREDS: ("", "", of_creds)})))
+        at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            count, of_creds = 0, ""
+            for name, content in live_files(creds, keys):
+                _put(at, name, content)
+                count += 1
+                of_creds = digest(content) if name == CREDS else of_creds
+            _put(at, NOTES, _line(Note(epoch, sequence, {CREDS: ("", "", of_creds)})))
+        finally:
+            os.close(at)
         return count
 
     def open(self) -> None:
@@ -128,7 +134,7 @@ class LiveFolder:
             for key_id, value in entries.items():
                 name = self._name(key_type, key_id)
                 if value is not None:
-                    files[name] = canonical(value, f"the {key_type} key of {masked(name)}")
+                    files[name] = _content_of(value, key_type, name)
                 elif name in self._known or (self.directory / name).exists():
                     files[name] = None
         if change.creds is not None:
@@ -142,7 +148,7 @@ class LiveFolder:
             if not key_type.startswith(OWN_PREFIX):
                 for key_id, value in entries.items():
                     name = self._name(key_type, key_id)
-                    wanted[name] = canonical(value, f"the {key_type} key of {masked(name)}")
+                    wanted[name] = _content_of(value, key_type, name)
         present = {name for name in names_in(self.directory) - {INDEX} if self._is_ours(name)}
         files = {name: content for name, content in wanted.items() if self._content(name) != content}
         files.update(dict.fromkeys(present - wanted.keys()))
@@ -203,7 +209,7 @@ class LiveFolder:
             entries[name] = {"type": known.type, "id": known.id, "sha256": self._left(name)}
         fresh = self.directory / _NEW
         fresh.unlink(missing_ok=True)
-        _write(fresh, index_content(entries), synced=True)
+        _write(fresh, live_index(entries), synced=True)
         fresh.rename(self.directory / INDEX)
         first = Note(self.epoch, self.sequence, {CREDS: ("", "", self._left(CREDS))})
         _write(fresh, _line(first), synced=True)
@@ -285,14 +291,34 @@ class LiveFolder:
         change.keys.setdefault(key[0], {})[key[1]] = content
 
 
+def _content_of(value: bytes, key_type: str, name: str) -> bytes:
+    try:
+        return passed_on(value)
+    except AuthStateCorrupt as error:
+        raise AuthStateCorrupt(f"the {key_type} key of {masked(name)}: {error.message}") from None
+
+
+def _put(directory: int, name: str, content: bytes) -> None:
+    """Into an open directory: the kernel need not walk to it for each file."""
+    descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
+    try:
+        done = os.write(descriptor, content)
+        while done < len(content):
+            done += os.write(descriptor, content[done:])
+    finally:
+        os.close(descriptor)
+
+
 def _line(note: Note) -> bytes:
     return msgspec.json.encode(note) + b"\n"
 
 
 def _write(path: Path, content: bytes, *, synced: bool = False) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, _CREATE, 0o600)
     try:
-        os.write(descriptor, content)
+        done = os.write(descriptor, content)
+        while done < len(content):
+            done += os.write(descriptor, content[done:])
         if synced:
             os.fsync(descriptor)
     finally:

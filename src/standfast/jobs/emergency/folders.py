@@ -95,15 +95,15 @@ class Folders:
         return LiveFolder.create(self.staging(switch) / company, creds, keys, epoch, sequence)
 
     def check(self, switch: str, company: Company, files: int) -> None:
-        """Look at what was written: all files there, creds whose pairs match, a sample as the index says. What is in
-        every file was parsed when it was written. `AuthStateCorrupt` where it is not what it is to be."""
+        """Look at what was written: all files there, creds whose pairs match, a sample as the index says.
+        `AuthStateCorrupt` where it is not what it is to be."""
         directory = self.staging(switch) / company
         names, index = names_in(directory), read_index(directory)
         if len(names) != files or names != {CREDS, INDEX, *index}:
             raise AuthStateCorrupt(f"the folder of {company} does not hold what was written")
         check_creds(read_file(directory / CREDS))
         for name in list(index)[:: max(1, len(index) // _SAMPLE)]:
-            if digest(read_file(directory / name)) != index[name]["sha256"]:
+            if digest((directory / name).read_bytes()) != index[name]["sha256"]:
                 raise AuthStateCorrupt(f"the folder of {company} does not hold what was written")
 
     def abandon(self, switch: str) -> None:
