@@ -13,14 +13,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from standfast.alert import LoggedAlerts
 from standfast.authstate.key_pairs import check_creds
 from standfast.authstate.multifile import import_folder
 from standfast.drill.here_plan import HerePlan
 from standfast.drill.ledger import Ledger
 from standfast.drill.record import DrillRecord
 from standfast.errors import Conflict, StandfastError
-from standfast.jobs.progress import Progress
+from standfast.jobs.emergency.folders import new_switch
+from standfast.jobs.emergency.to_files import ToFiles, Wanted
+from standfast.jobs.progress import Progress, Silent
 from standfast.service.client import Client
+from standfast.service.to_files import files_node
 from standfast.settings import Settings
 
 SPARE_S = 120.0
@@ -194,6 +198,7 @@ class _Here:
         with self._phase(5, "Alerts"):
             await self._alerts()
         with self._phase(6, "Emergency folder"):
+            await self._look()
             await self._folder()
         for name in ("to files", "back to PostgreSQL"):
             ledger.skip("performance", 6, name, _APART, target="< 12 s")
@@ -217,6 +222,22 @@ class _Here:
             holds=bool(told),
         )
         ledger.skip("acceptance", 5, "Alerts of an outage reach the channels", _APART)
+
+    async def _look(self) -> None:
+        """What 'emergency to-files --dry-run' says of this company."""
+        wanted = Wanted(str(self._settings.emergency_directory), [self._plan.company])
+        async with files_node(self._settings, LoggedAlerts()) as (node, is_service):
+            job = ToFiles(node, wanted, Silent(), new_switch, is_service=is_service)
+            plan = await job.look()
+        one = plan.companies[0]
+        self._ledger.judge(
+            6,
+            "'emergency to-files' would take it from the replica",
+            "replica",
+            f"{one.source or 'nothing'}, {one.keys:,} keys",
+            holds=one.source == "replica",
+            why=one.why or "",
+        )
 
     async def _folder(self) -> None:
         """What 'emergency to-files' would give this company, written, read back and removed."""
