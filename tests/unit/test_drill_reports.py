@@ -133,7 +133,7 @@ def test_what_failed_stands_first() -> None:
     assert telling.verdict(failed) == "Failed: 1 of 15 criteria do not hold"
     assert telling.failures(failed) == ["cache population: 3.2 s, not < 1 s (a lock)"]
     broken = made_up(phases=[msgspec.structs.replace(record.phases[0], status="fail", why="no Node")])
-    assert telling.verdict(broken) == "Failed: phase 0 (Preconditions) did not come to its end"
+    assert telling.verdict(broken) == "Failed: phase 0 (Preconditions) failed"
     skipped = Criterion(name="x", target="y", actual="", status="skipped", phase=1, why="left out")
     assert telling.verdict(made_up(acceptance=[skipped], performance=[])) == (
         "Failed: nothing was tried; 1 not tried"
@@ -154,6 +154,29 @@ def test_the_picture_is_well_formed_and_has_words_beside_it() -> None:
         assert telling.verdict(record) in str(described)
     assert "refused" in picture(made_up())
     assert picture(made_up()).count('class="sent"') == 6
+
+
+def test_sessions_and_sides_are_told_apart() -> None:
+    """A session is open but for a restart and after a refusal; a message is of the side that sent it; what is no
+    session's state is a dot."""
+    moments = [
+        Moment(at_s=5, kind="state", text="paired", subject="acme"),
+        Moment(at_s=20, kind="state", text="noticed: PostgreSQL is away"),
+        Moment(at_s=30, until_s=32, kind="restart", text="killed and started again"),
+        Moment(at_s=40, kind="state", text="refused: past the grace period", subject="acme"),
+        Moment(at_s=50, kind="state", text="connected again by itself", subject="acme"),
+        Moment(at_s=60, kind="sent", text="1", subject="acme to contact"),
+        Moment(at_s=61, kind="received", text="1", subject="contact"),
+    ]
+    drawn = picture(made_up(moments=moments))
+    assert (drawn.count('class="open"'), drawn.count('class="closed"'), drawn.count('class="gap"')) == (
+        2,
+        2,
+        1,
+    )
+    assert drawn.count('class="dot"') == 1
+    lanes = re.findall(r'class="lane"[^>]*>([^<]*)<', drawn)
+    assert lanes == ["service", "session acme", "messages, acme", "messages, contact"]
 
 
 def test_time_grows_to_the_right_and_no_phase_is_too_narrow() -> None:

@@ -17,7 +17,10 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 _KEY = (
     ("restored", "PostgreSQL is back"),
     ("saved", "the journal is carried over"),
+    ("restart", "a restart"),
     ("open", "session open"),
+    ("closed", "session not open"),
+    ("dot", "something noted"),
     ("sent", "sent (above)"),
     ("received", "received (below)"),
     ("lost", "lost"),

@@ -6,7 +6,7 @@ it is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from textwrap import wrap
 
@@ -15,7 +15,7 @@ from standfast.drill.axis import Axis, Column
 from standfast.drill.record import DrillRecord, Moment
 
 WIDTH = 1104.0
-_LEFT = 128.0
+_LEFT = 150.0
 _RIGHT = 16.0
 _HEAD = 62.0
 _LANE = 46.0
@@ -23,7 +23,10 @@ _FOOT = 34.0
 _LETTER = 6.3
 _SIDES = 4
 _SHADES = 4
-_OPEN = frozenset({"open", "connected"})
+_OPEN = frozenset({"open", "connected", "paired"})
+_CLOSED = frozenset(
+    {"connecting", "qr", "pairing", "closed", "replaced", "logged_out", "forbidden", "refused"}
+)
 _SPACING = 19.0
 
 
@@ -36,7 +39,7 @@ def picture(record: DrillRecord) -> str:
     for number, (name, marks) in enumerate(lanes):
         y = _HEAD + _LANE * number
         body.append(f'<line class="rule" x1="0" y1="{y:g}" x2="{WIDTH:g}" y2="{y:g}"/>')
-        body.append(f'<text class="lane" x="0" y="{y + _LANE / 2 + 4:g}">{escape(_cut(name, 19))}</text>')
+        body.append(f'<text class="lane" x="0" y="{y + _LANE / 2 + 4:g}">{escape(_cut(name, 23))}</text>')
         body.append(f'<g transform="translate(0 {y:g})">{"".join(marks)}</g>')
     body += _times(axis, height - _FOOT)
     return (
@@ -76,21 +79,27 @@ def _described(record: DrillRecord) -> str:
 def _lanes(record: DrillRecord, axis: Axis) -> Iterator[tuple[str, list[str]]]:
     moments = sorted(record.moments, key=lambda one: one.at_s)
     yield "PostgreSQL", _database(moments, axis, outage_kinds(record))
-    yield "service", _restarts(moments, axis)
-    for name in _subjects(moments, "state"):
-        yield (
-            f"session {name}",
-            _states([one for one in moments if (one.kind, one.subject) == ("state", name)], axis),
-        )
-    for name in _subjects(moments, "sent", "received", "lost"):
-        yield f"messages, {name}", _messages([one for one in moments if one.subject == name], axis)
+    restarts = [one for one in moments if one.kind == "restart"]
+    noticed = [one for one in moments if one.kind == "state" and not one.subject]
+    yield "service", [*(_bar("restart", one, axis, "restart") for one in restarts), *_dots(noticed, axis)]
+    for name in _names(one.subject for one in moments if one.kind == "state"):
+        states = [one for one in moments if (one.kind, one.subject) == ("state", name)]
+        yield f"session {name}", _states(states, restarts, axis)
+    exchanged = [one for one in moments if one.kind in ("sent", "received", "lost")]
+    for name in _names(_side(one) for one in exchanged):
+        yield f"messages, {name}", _messages([one for one in exchanged if _side(one) == name], axis)
     marks = numbered(record)
     yield "alerts", _numbers([one for one in marks if one[1].kind == "alert"], axis)
     yield "commands", _numbers([one for one in marks if one[1].kind == "command"], axis)
 
 
-def _subjects(moments: Sequence[Moment], *kinds: str) -> list[str]:
-    return list(dict.fromkeys(one.subject for one in moments if one.kind in kinds))[:_SIDES]
+def _names(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(one for one in names if one))[:_SIDES]
+
+
+def _side(message: Moment) -> str:
+    """Whose it is: "acme to contact" is sent by acme."""
+    return message.subject.split(" to ")[0]
 
 
 def _columns(axis: Axis, bottom: float) -> Iterator[str]:
@@ -136,15 +145,11 @@ def _database(moments: Sequence[Moment], axis: Axis, kinds: Mapping[str, str]) -
     return marks
 
 
-def _restarts(moments: Sequence[Moment], axis: Axis) -> list[str]:
-    return [_bar("restart", one, axis, "restart") for one in moments if one.kind == "restart"]
-
-
 def _bar(kind: str, one: Moment, axis: Axis, name: str) -> str:
     x, until = axis.x(one.at_s), axis.x(one.at_s if one.until_s is None else one.until_s)
     width = max(4.0, until - x)
     label = ""
-    if width > (len(name) + 2) * _LETTER:
+    if width > (len(name) + 4) * _LETTER:
         label = f'<text class="in {kind}" x="{x + 7:.1f}" y="27">{escape(name)}</text>'
     bar = (
         f'<rect class="{kind}" x="{x:.1f}" y="11" width="{width:.1f}" height="24" rx="4">{_hint(one)}</rect>'
@@ -152,18 +157,41 @@ def _bar(kind: str, one: Moment, axis: Axis, name: str) -> str:
     return bar + label
 
 
-def _states(moments: Sequence[Moment], axis: Axis) -> list[str]:
-    """A thick line while the session is open, a thin one while it is not."""
+def _states(moments: Sequence[Moment], restarts: Sequence[Moment], axis: Axis) -> list[str]:
+    """A thick line while the session is open, a thin one while it is not, which it never is amid a restart; a dot for
+    whatever else was noted of it."""
     marks = []
-    for one, after in zip(moments, [*moments[1:], None], strict=True):
-        x, until = axis.x(one.at_s), axis.x(after.at_s) if after else axis.right
-        is_open = one.text.split(" ")[0].rstrip(",:") in _OPEN
-        y, height, kind = (17, 12, "open") if is_open else (21, 4, "closed")
-        marks.append(
-            f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{max(2.0, until - x):.1f}" height="{height}">'
-            f"{_hint(one)}</rect>"
-        )
-    return marks
+    known = [one for one in moments if _is_open(one) is not None]
+    ends = [*(axis.x(one.at_s) for one in known[1:]), axis.right]
+    for one, until in zip(known, ends, strict=False):
+        marks.append(_line(axis.x(one.at_s), until, "open" if _is_open(one) else "closed", one))
+    for one in restarts if known else ():
+        x, until = axis.x(one.at_s), axis.x(one.at_s if one.until_s is None else one.until_s)
+        marks.append(f'<rect class="gap" x="{x:.1f}" y="16" width="{max(2.0, until - x):.1f}" height="14"/>')
+        marks.append(_line(x, until, "closed", one))
+    others = [one for one in moments if _is_open(one) is None]
+    return [*marks, *_dots(others, axis)]
+
+
+def _is_open(moment: Moment) -> bool | None:
+    """None: the moment tells of something else."""
+    word = moment.text.split(" ")[0].rstrip(",:")
+    return word in _OPEN if word in _OPEN | _CLOSED else None
+
+
+def _line(x: float, until: float, kind: str, one: Moment) -> str:
+    y, height = (17, 12) if kind == "open" else (21, 4)
+    width = max(2.0, until - x)
+    return (
+        f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}">{_hint(one)}</rect>'
+    )
+
+
+def _dots(moments: Sequence[Moment], axis: Axis) -> list[str]:
+    return [
+        f'<circle class="dot" cx="{axis.x(one.at_s):.1f}" cy="23" r="4">{_hint(one)}</circle>'
+        for one in moments
+    ]
 
 
 def _messages(moments: Sequence[Moment], axis: Axis) -> list[str]:

@@ -49,7 +49,7 @@ def verdict(record: DrillRecord) -> str:
         return f"Failed: {len(failed)} of {tried} criteria do not hold{untried}"
     broken = [phase for phase in record.phases if phase.status == "fail"]
     if broken:
-        return f"Failed: phase {broken[0].number} ({broken[0].name}) did not come to its end{untried}"
+        return f"Failed: phase {broken[0].number} ({broken[0].name}) failed{untried}"
     if not tried:
         return f"Failed: nothing was tried{untried}"
     return (
@@ -63,10 +63,11 @@ def failures(record: DrillRecord) -> list[str]:
     """What does not hold, a line each."""
     rows = [row for row in (*record.acceptance, *record.performance) if row.status == "fail"]
     told = [f"{row.name}: {row.actual}, not {row.target}" + _why(row.why) for row in rows]
+    judged = {row.phase for row in rows}
     return told + [
-        f"phase {phase.number}, {phase.name}: did not come to its end" + _why(phase.why)
+        f"phase {phase.number}, {phase.name}: {phase.why or 'failed'}"
         for phase in record.phases
-        if phase.status == "fail"
+        if phase.status == "fail" and (phase.why or phase.number not in judged)
     ]
 
 
