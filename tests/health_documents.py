@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from standfast.health.document import AlertCount, Finding, Health, ServerConnections
+from standfast.health.metrics.jobs import JobFigures, LastRun
 from standfast.health.queries import QueryMetrics, Tally
 from standfast.postgres.observing import Execution
 from tests.health_pictures import full
@@ -25,6 +26,17 @@ def tallies() -> dict[str, Tally]:
     ):
         metrics.on_query(Execution(name, duration_s=duration_s, outcome=outcome))
     return dict(metrics.tallies())
+
+
+def job_figures() -> JobFigures:
+    """A backup that failed last, a cleanup that removed keys."""
+    return JobFigures(
+        runs={("backup", "done"): 3, ("backup", "failed"): 1},
+        last={"backup": LastRun("failed", 1_763_800_000.0, 2.5)},
+        cleanups={"done": 2},
+        cleanup_s=1.25,
+        removed={"session": 40},
+    )
 
 
 def session_wires(count: int) -> list[dict[str, Any]]:

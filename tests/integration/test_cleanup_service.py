@@ -69,11 +69,14 @@ async def stored(database: Database) -> set[Any]:
 
 
 async def test_replica_and_tables_agree(service: Running, database: Database) -> None:
-    """What goes is gone in both, and comes back in both with its times."""
+    """What goes is gone in both, is counted, and comes back in both with its times."""
     await age(database, "0.0", "1.0", "2.0")
     before = await run(database, "select * from whatsapp_keys order by key_id")
-    report = await cleaning(service).clean(CleanupOptions())
+    cleaner = cleaning(service)
+    await cleaner.clean(CleanupOptions(dry_run=True))
+    report = await cleaner.clean(CleanupOptions())
     assert report.removed == {"session": 3}
+    assert (cleaner.tally.outcomes, cleaner.tally.removed) == ({"done": 1}, {"session": 3})
     assert here(service) == await stored(database) == set(SESSIONS) - {"0.0", "1.0", "2.0"}
     done = await cleaning(service).put_back(report.run, None)
     assert (done.restored, done.running) == (3, ["acme"])

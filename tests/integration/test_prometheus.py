@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from standfast.cli.main import app
 from standfast.health.metrics import Metrics
-from tests.health_documents import full_health, session_wires, tallies
+from tests.health_documents import full_health, job_figures, session_wires, tallies
 from tests.promtool import check
 
 DEPLOY = Path("deploy/prometheus").resolve()
@@ -31,7 +31,7 @@ _MACROS = {"$__rate_interval": "5m", "$node": ".*", "$company": ".*"}
 
 @pytest.fixture
 async def exposed() -> bytes:
-    metrics = Metrics(full_health, lambda: session_wires(5), tallies)
+    metrics = Metrics(full_health, lambda: session_wires(5), tallies, jobs=job_figures)
     return (await metrics.scrape()).body
 
 

@@ -229,6 +229,10 @@ async def test_a_service_runs_a_backup_when_asked(database_options: DatabaseOpti
             assert document["jobs"][0]["job"] == "backup"
             assert document["jobs"][0]["last"]["outcome"] == "done", document["jobs"][0]["last"]
             assert len(list((state / "backups").glob("2*"))) == 1
+            figures = keeping.figures()
+            assert figures.runs == {("backup", "done"): 1}
+            assert figures.last["backup"].outcome == "done"
+            assert figures.last["backup"].duration_s > 0
 
             def is_seen() -> bool:
                 section = here.service.picture.health().backups

@@ -19,7 +19,7 @@ from standfast.health.document import Health
 from standfast.health.metrics import Metrics, sessions
 from standfast.health.metrics.sessions import COMPANIES, COUNTERS, OTHER, Companies
 from standfast.sessions.session import State
-from tests.health_documents import full_health, session_wires, tallies
+from tests.health_documents import full_health, job_figures, session_wires, tallies
 
 DOCS = Path("docs/metrics.md").read_text()
 SECTIONS = (
@@ -41,7 +41,7 @@ async def scraped(
     health: Health, wires: list[dict[str, Any]], companies: Sequence[str] | None = None
 ) -> Values:
     """Every sample by its name and labels."""
-    metrics = Metrics(lambda: health, lambda: wires, tallies)
+    metrics = Metrics(lambda: health, lambda: wires, tallies, jobs=job_figures)
     scrape = await metrics.scrape(companies=companies)
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for one in samples(scrape.body)}
 
@@ -85,6 +85,13 @@ async def test_every_section_is_shown() -> None:
         ("standfast_session_ping_seconds", {"company": "co-0001"}, 0.08),
         ("standfast_backup_state", {"state": "ok"}, 1),
         ("standfast_backup_proven_age_seconds", {}, 8_997),
+        ("standfast_job_runs_total", {"job": "backup", "outcome": "failed"}, 1),
+        ("standfast_job_last_outcome", {"job": "backup", "outcome": "failed"}, 1),
+        ("standfast_job_last_outcome", {"job": "backup", "outcome": "done"}, 0),
+        ("standfast_job_last_run_duration_seconds", {"job": "backup"}, 2.5),
+        ("standfast_cleanup_runs_total", {"outcome": "failed"}, 0),
+        ("standfast_cleanup_duration_seconds_total", {}, 1.25),
+        ("standfast_cleanup_removed_keys_total", {"type": "session"}, 40),
         ("standfast_disk_free_bytes", {"what": "state"}, 120 * 10**9),
         ("standfast_alerts_open", {"level": "critical"}, 700),
         ("standfast_alert_open", {"level": "warning", "name": "slow_queries"}, 1),
@@ -105,7 +112,7 @@ async def test_a_section_that_is_not_known_is_left_out(missing: str) -> None:
 
 async def test_openmetrics_where_it_is_asked_for() -> None:
     """The strict parser of the format takes it."""
-    metrics = Metrics(full_health, lambda: session_wires(3), tallies)
+    metrics = Metrics(full_health, lambda: session_wires(3), tallies, jobs=job_figures)
     scrape = await metrics.scrape("application/openmetrics-text; version=1.0.0")
     families = list(parse_openmetrics(scrape.body.decode()))  # type: ignore[no-untyped-call]
     assert scrape.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -180,7 +187,7 @@ def test_the_words_are_those_of_the_rooms() -> None:
 
 async def test_every_metric_is_documented() -> None:
     """docs/metrics.md names each, and none that does not exist."""
-    metrics = Metrics(full_health, lambda: session_wires(1), tallies)
+    metrics = Metrics(full_health, lambda: session_wires(1), tallies, jobs=job_figures)
     text = (await metrics.scrape()).body.decode()
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE standfast_")}
     assert shown == set(re.findall(r"`(standfast_\w+)`", DOCS.split("## The metrics")[1]))

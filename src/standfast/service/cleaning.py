@@ -7,6 +7,7 @@ away, and the run goes on to its end.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,7 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from standfast.authstate.company import Company
-from standfast.errors import DatabaseUnavailable
+from standfast.errors import DatabaseUnavailable, JobRunning, StandfastError, UsageError
+from standfast.health.metrics.stores import OTHER, TYPES_SHOWN
 from standfast.jobs.cleanup.pre_keys import AskWhatsApp, SpentPreKeys, spent_pre_keys
 from standfast.jobs.cleanup.report import CleanupReport, Policy, Undone
 from standfast.jobs.cleanup.run import CleanupOptions, run_cleanup
@@ -44,6 +46,26 @@ class UndoCleanup(msgspec.Struct, forbid_unknown_fields=True):
     company: str | None = None
 
 
+class Tally:
+    """What cleanups have done since the service began."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.removed: Counter[str] = Counter()
+        self.duration_s = 0.0
+
+    def done(self, report: CleanupReport) -> None:
+        self.outcomes["done"] += 1
+        self.duration_s += report.duration_s
+        for key_type, count in report.removed.items():
+            # The table may hold any text as a type.
+            is_shown = key_type in self.removed or len(self.removed) < TYPES_SHOWN
+            self.removed[key_type if is_shown else OTHER] += count
+
+    def failed(self) -> None:
+        self.outcomes["failed"] += 1
+
+
 class Cleaning:
     """`context` makes what a run is given; `ask` is how WhatsApp is asked for its list of pre-keys."""
 
@@ -51,6 +73,7 @@ class Cleaning:
         self._vault = vault
         self._context = context
         self._ask = ask
+        self.tally = Tally()
 
     def methods(self) -> Mapping[str, OperatorMethod]:
         """By name, for `Gateway.serve_operators`."""
@@ -65,7 +88,16 @@ class Cleaning:
             days = options.retention_days or given.settings.db_cleanup_retention_days
             return spent_pre_keys(given.database, companies, self._ask, days, note=note)
 
-        return await run_cleanup(given, self._vault, options, pre_keys)
+        try:
+            report = await run_cleanup(given, self._vault, options, pre_keys)
+        except (JobRunning, UsageError):
+            raise
+        except StandfastError:
+            self.tally.failed()
+            raise
+        if not options.dry_run:
+            self.tally.done(report)
+        return report
 
     async def put_back(self, run: str, company: str | None) -> Undone:
         """Undo a run through this service's vault."""

@@ -19,6 +19,7 @@ from standfast.api.token_file import TokenFile
 from standfast.errors import StandfastError
 from standfast.health.document import Health
 from standfast.health.metrics import Metrics
+from standfast.health.metrics.jobs import JobFigures
 from standfast.health.queries import Tally
 from standfast.health.thresholds import thresholds_of
 from standfast.messaging.messenger import Messenger
@@ -60,6 +61,7 @@ class HttpDoor:
         alerts: AlertsOf,
         health: Callable[[], Health] | None = None,
         statements: Callable[[], Mapping[str, Tally]] = dict,
+        jobs: Callable[[], JobFigures] = JobFigures,
     ) -> None:
         """Answer from these; without `health` there are no metrics."""
 
@@ -78,7 +80,7 @@ class HttpDoor:
             def wires() -> list[dict[str, Any]]:
                 return [session.as_wire() for session in pool.sessions()]
 
-            metrics = Metrics(health, wires, statements, thresholds_of(self._settings))
+            metrics = Metrics(health, wires, statements, thresholds_of(self._settings), jobs)
         parts = Parts(pool, messenger, log, status, missing, self._pairing, self._guard, alerts, metrics)
         await self._server.start(make_app(parts), parts.closing)
 

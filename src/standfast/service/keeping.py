@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from standfast.alert import AlertSink
+from standfast.health.metrics.jobs import JobFigures, LastRun
 from standfast.jobs.cleanup.pre_keys import AskWhatsApp
 from standfast.jobs.cleanup.run import CleanupOptions
 from standfast.jobs.context import JobContext
@@ -94,6 +95,14 @@ class Keeping:
         """By name, for `Gateway.serve_operators`."""
         rooms = (self._cleaning.methods(), self._repairing.methods())
         return {"schedule.list": self._list, "schedule.run": self._run, **rooms[0], **rooms[1]}
+
+    def figures(self) -> JobFigures:
+        """What metrics show of jobs, since the service began."""
+        tally = self._cleaning.tally
+        last = {
+            job: LastRun(one.outcome, one.at, one.duration_s) for job, one in self.scheduler.ended.items()
+        }
+        return JobFigures(self.scheduler.counts, last, tally.outcomes, tally.duration_s, tally.removed)
 
     def _ended(self, job: str, outcome: Outcome) -> None:
         if (job, outcome) == ("backup", "done"):

@@ -204,6 +204,7 @@ class Service:
                     self.alerts.listed,
                     self.picture.health,
                     self._instruments.queries.tallies,
+                    self.keeping.figures,
                 )
                 self._stack.push_async_callback(self.http.stop)
             if self.vault.outage.state is State.ONLINE:

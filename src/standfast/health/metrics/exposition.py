@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from standfast.health.document import Health
 from standfast.health.metrics import node, sessions, stores
 from standfast.health.metrics.families import Families
+from standfast.health.metrics.jobs import JobFigures, add_jobs
 from standfast.health.metrics.sessions import Companies, Wire, figures_of
 from standfast.health.queries import Tally
 from standfast.health.thresholds import Thresholds
@@ -33,7 +34,8 @@ class Scrape:
 
 
 class Metrics:
-    """`health` gives the document as it stands, `session_wires` every session, `statements` the counts by statement."""
+    """`health` gives the document as it stands, `session_wires` every session, `statements` the counts by statement,
+    `jobs` those of jobs."""
 
     def __init__(
         self,
@@ -41,11 +43,13 @@ class Metrics:
         session_wires: Callable[[], Sequence[Wire]],
         statements: Callable[[], Mapping[str, Tally]] = dict,
         thresholds: Thresholds | None = None,
+        jobs: Callable[[], JobFigures] = JobFigures,
     ) -> None:
         self._health = health
         self._session_wires = session_wires
         self._statements = statements
         self._thresholds = thresholds or Thresholds()
+        self._jobs = jobs
         self._companies = Companies()
         self._process = ProcessCollector(registry=None)
 
@@ -81,6 +85,7 @@ class Metrics:
         sessions.add_companies(out, self._companies.figures(wires))
         stores.add_keys(out, health.keys, self._thresholds)
         stores.add_backups(out, health.backups, self._thresholds, health.at)
+        add_jobs(out, self._jobs())
         node.add_machine(out, health.machine)
         node.add_alerts(out, health.alerts)
         out.add(self._process.collect())

@@ -66,6 +66,15 @@ class Watched:
         log.info("job", note=text)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job's last run here. `at` in seconds since 1970."""
+
+    outcome: Outcome
+    at: float
+    duration_s: float
+
+
 @dataclass(slots=True)
 class Running:
     """The job that runs here now."""
@@ -95,6 +104,7 @@ class Scheduler:
         self.asked: list[Job] = []
         self.on_ended: Callable[[str, Outcome], None] = lambda _job, _outcome: None
         self.counts: dict[tuple[str, str], int] = {}
+        self.ended: dict[str, Ended] = {}
         self._records = records
         self._alerts = alerts
         self._context_of = context_of
@@ -261,7 +271,7 @@ class Scheduler:
     async def _perform(self, job: Job, due_at: float) -> tuple[Outcome, dict[str, Any]]:
         watched = Watched()
         work = asyncio.create_task(self._worked(job, watched), name=f"job-{job.name}")
-        key = job.key(self._records.node)
+        key, begun = job.key(self._records.node), time.monotonic()
         self.running = Running(job.name, key, due_at, self._wall(), watched, work)
         try:
             await asyncio.wait({work})
@@ -272,6 +282,7 @@ class Scheduler:
         outcome, report = self._judged(job, work)
         log.info("a job has ended", job=job.name, outcome=outcome, message=report["message"])
         self.counts[job.name, outcome] = self.counts.get((job.name, outcome), 0) + 1
+        self.ended[job.name] = Ended(outcome, self._wall(), round(time.monotonic() - begun, 3))
         try:
             await self._records.end(key, due_at, outcome, report)
         except StandfastError:
