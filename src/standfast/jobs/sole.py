@@ -41,7 +41,7 @@ async def sole(context: JobContext, job: str, *, ttl_s: float = TTL_S) -> AsyncI
             try:
                 is_ours = await duties.claim(context.database, duty, context.node, ttl_s)
             except StandfastError as error:
-                log.warning("a job's duty could not be renewed", job=job, code=error.code)
+                log.warning("a job's duty could not be renewed", job=job, error=error.code)
                 is_ours = begun < until
             else:
                 until = begun + ttl_s

@@ -109,7 +109,7 @@ class Mailbox:
             try:
                 await self.trim()
             except StandfastError as error:
-                log.warning("old messages were not removed", code=error.code, reason=error.message)
+                log.warning("old messages were not removed", error=error.code, reason=error.message)
             await asyncio.sleep(TRIM_INTERVAL_S)
 
     async def trim(self) -> int:
@@ -134,7 +134,7 @@ class Mailbox:
         try:
             await self.log.add(event.company, event.kind, event.data, chat)
         except StandfastError as error:
-            log.warning("an event was not written down", kind=event.kind, code=error.code)
+            log.warning("an event was not written down", kind=event.kind, error=error.code)
 
     def _damaged(self, where: Path, why: str) -> None:
         self._alerts.take(

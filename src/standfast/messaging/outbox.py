@@ -277,7 +277,7 @@ class Outbox:
             try:
                 delay_s = await self._attempt(line, lane, item)
             except StandfastError as error:  # the file could not be read just now
-                log.warning("a chat waits", company=line.company, code=error.code, reason=error.message)
+                log.warning("a chat waits", company=line.company, error=error.code, reason=error.message)
                 delay_s = self._options.retry_base_s
             if delay_s > 0:
                 await asyncio.sleep(delay_s)

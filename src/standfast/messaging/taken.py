@@ -77,7 +77,7 @@ class Taken:
                 await self._keys.set_keys(company, {TYPE: {ID: msgspec.json.encode(latest)}})
                 written = latest
         except StandfastError as error:
-            log.warning("which messages were taken was not written down", company=company, code=error.code)
+            log.warning("which messages were taken was not written down", company=company, error=error.code)
         finally:
             del self._writing[company]
 

@@ -101,7 +101,7 @@ class Webhooks:
             try:
                 await running.courier.flush()
             except StandfastError as error:
-                log.warning("what was delivered is not noted and comes again", code=error.code)
+                log.warning("what was delivered is not noted and comes again", error=error.code)
         self._running.clear()
 
     def all(self) -> list[dict[str, Any]]:
@@ -352,12 +352,12 @@ class Webhooks:
         try:
             await self._registry.change(name, paused=True, paused_why=why)
         except StandfastError as error:
-            log.warning("a pause was not written down", webhook=name, code=error.code)
+            log.warning("a pause was not written down", webhook=name, error=error.code)
 
     async def _tidy(self) -> None:
         while True:
             try:
                 await self._table.tidy(self._clock() - KEPT_DAYS * DAY_S)
             except StandfastError as error:
-                log.warning("old deliveries were not removed", code=error.code)
+                log.warning("old deliveries were not removed", error=error.code)
             await asyncio.sleep(TIDY_INTERVAL_S)

@@ -120,7 +120,7 @@ class Courier:
                     self._begin()
                     await self._rest()
                 except StandfastError as error:
-                    log.warning("deliveries cannot be read", webhook=self._name, code=error.code)
+                    log.warning("deliveries cannot be read", webhook=self._name, error=error.code)
                     await asyncio.sleep(_DISK_PAUSE_S)
         finally:
             flushing.cancel()
@@ -142,7 +142,7 @@ class Courier:
             try:
                 await self.flush()
             except StandfastError as error:
-                log.warning("deliveries were not noted", webhook=self._name, code=error.code)
+                log.warning("deliveries were not noted", webhook=self._name, error=error.code)
                 await asyncio.sleep(_DISK_PAUSE_S)
 
     async def _ended(self) -> None:
@@ -193,7 +193,7 @@ class Courier:
                 if rest_s > 0:
                     break
         except StandfastError as error:
-            log.warning("a delivery could not be made", webhook=self._name, code=error.code)
+            log.warning("a delivery could not be made", webhook=self._name, error=error.code)
             rest_s = _DISK_PAUSE_S
         except Exception:
             log.exception("a delivery failed unexpectedly", webhook=self._name)

@@ -79,7 +79,7 @@ class Archivist:
         self._alerts.take(_archived(company))
 
     def _failed(self, company: Company, error: StandfastError) -> None:
-        log.warning("a dead auth state was not archived", company=company, code=error.code)
+        log.warning("a dead auth state was not archived", company=company, error=error.code)
         if company not in self._told:
             self._told.add(company)
             self._alerts.take(_not_archived(company, error))

@@ -61,7 +61,7 @@ class DatabaseFollower:
             try:
                 await self._back()
             except StandfastError as error:
-                log.warning("the roster waits for PostgreSQL", code=error.code, reason=error.message)
+                log.warning("the roster waits for PostgreSQL", error=error.code, reason=error.message)
                 await asyncio.sleep(RETRY_S)
                 self._changed.set()
             except Exception:

@@ -102,7 +102,7 @@ class Handover:
                     is_expecting = await self._look()
                 except StandfastError as error:
                     is_expecting = False
-                    log.debug("what other nodes give could not be looked at", code=error.code)
+                    log.debug("what other nodes give could not be looked at", error=error.code)
         finally:
             giving = tuple(self._giving.values())
             for task in giving:
@@ -129,7 +129,7 @@ class Handover:
             await self._pool.start(company)
         except StandfastError as error:
             log.warning(
-                "a session that was handed over could not be started", company=company, code=error.code
+                "a session that was handed over could not be started", company=company, error=error.code
             )
 
     # -- giving
@@ -217,7 +217,7 @@ class Handover:
             if await self._handovers.holder(company) != node and not session.is_active:
                 await self._pool.start(company)
         except StandfastError as error:
-            log.warning("a session was not taken back", company=company, code=error.code)
+            log.warning("a session was not taken back", company=company, error=error.code)
 
     async def _until(self, done: Callable[[], Any], within_s: float) -> bool:
         end = time.monotonic() + within_s

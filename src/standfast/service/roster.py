@@ -72,7 +72,7 @@ class VaultRoster:
             except DatabaseUnavailable as error:
                 self._vault.note_failure(error)
             except StandfastError as error:
-                log.warning("the roster could not be read", code=error.code, reason=error.message)
+                log.warning("the roster could not be read", error=error.code, reason=error.message)
         return sorted(wish.company for wish in self._wishes.values() if wish.wanted)
 
     async def want(self, company: Company, wanted: bool) -> None:
@@ -174,7 +174,7 @@ class VaultRoster:
         except DatabaseUnavailable as error:
             self._vault.note_failure(error)
         except StandfastError as error:
-            log.warning("the roster's row was refused", company=wish.company, code=error.code)
+            log.warning("the roster's row was refused", company=wish.company, error=error.code)
         else:
             await self._settle(wish)
 

@@ -54,7 +54,7 @@ class Sending:
             except JobRunning:
                 log.info("backups are being sent by another process")
             except StandfastError as error:
-                log.warning("backups cannot be sent", code=error.code, reason=error.message)
+                log.warning("backups cannot be sent", error=error.code, reason=error.message)
             except Exception:
                 log.exception("sending backups failed unexpectedly")
             self.on_ended()

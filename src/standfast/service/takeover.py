@@ -68,7 +68,7 @@ class Takeover:
             except DatabaseUnavailable:
                 continue  # an outage is told elsewhere, and while it lasts nobody can know who lives
             except StandfastError as error:
-                log.warning("other nodes' leases could not be looked at", code=error.code)
+                log.warning("other nodes' leases could not be looked at", error=error.code)
             if not (self._holders or self._given):
                 self._waiting.clear()
 
@@ -97,7 +97,7 @@ class Takeover:
         try:
             await self._pool.start(company)
         except StandfastError as error:
-            log.warning("a session was not taken over", company=company, code=error.code)
+            log.warning("a session was not taken over", company=company, error=error.code)
             return
         self._alerts.take(alarms.taken_over(company, holder))
 

@@ -124,7 +124,7 @@ class SessionDriver:
         """The session cannot be started, and trying again would not help."""
         session.pairing, session.awaits_host = None, False
         session.enter(State.CLOSED, error.message, error.next_step)
-        log.error("session not started", company=session.company, code=error.code, reason=error.message)
+        log.error("session not started", company=session.company, error=error.code, reason=error.message)
         if isinstance(error, CompanyInUse):
             # What was accepted here would wait for as long as the other node lives.
             session.elsewhere = error.facts.get("holder")
@@ -196,7 +196,7 @@ class SessionDriver:
         try:
             await self.request(session, "session.stop", {}, STOP_TIMEOUT_S)
         except StandfastError as error:
-            log.warning("session did not end cleanly", company=session.company, code=error.code)
+            log.warning("session did not end cleanly", company=session.company, error=error.code)
         self.tell(session)
 
     async def renew(self, session: Session, reason: str, between: Callable[[], None] | None = None) -> bool:
@@ -211,7 +211,7 @@ class SessionDriver:
             try:
                 await self.request(session, "session.stop", {}, MOVE_TIMEOUT_S)
             except StandfastError as error:
-                log.warning("session did not end cleanly", company=session.company, code=error.code)
+                log.warning("session did not end cleanly", company=session.company, error=error.code)
                 if between is not None:
                     # Its host may still hold it: it waits until that one is gone.
                     session.awaits_host = True

@@ -210,7 +210,7 @@ class Pairings:
         try:
             await self._roster.forget_unpaired(session.company)
         except StandfastError as error:
-            log.warning("an unfinished pairing was not removed", company=session.company, code=error.code)
+            log.warning("an unfinished pairing was not removed", company=session.company, error=error.code)
 
     def _code_left_s(self, session: Session) -> float:
         """For how long no socket may ask for another code."""

@@ -222,7 +222,7 @@ class SessionPool:
         which ends the socket."""
         session = self._sessions.get(company)
         if session is not None and session.is_active:
-            log.error("session lost", company=company, code=error.code, reason=error.message)
+            log.error("session lost", company=company, error=error.code, reason=error.message)
             session.lost(error)
             self._driver.tell(session)
             self._driver.spawn(self.hearing.name_holder(session))

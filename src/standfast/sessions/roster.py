@@ -75,4 +75,4 @@ async def remember(company: Company, note: Coroutine[Any, Any, None]) -> None:
     try:
         await note
     except StandfastError as error:
-        log.warning("the roster was not written", company=company, code=error.code)
+        log.warning("the roster was not written", company=company, error=error.code)

@@ -272,6 +272,6 @@ class Holdings:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, DatabaseUnavailable | AuthStateCorrupt):
-            log.warning("a vault's task met an obstacle", code=error.code, reason=error.message)
+            log.warning("a vault's task met an obstacle", error=error.code, reason=error.message)
         else:
             log.error("a vault's task failed", exc_info=error)

@@ -55,7 +55,7 @@ class Upkeep:
                     # What nobody reads can be damaged as well, and is wanted in an outage.
                     await self._vault.replica.verify()
             except StandfastError as error:
-                log.warning("upkeep met an obstacle", code=error.code, reason=error.message)
+                log.warning("upkeep met an obstacle", error=error.code, reason=error.message)
             except Exception:
                 log.exception("upkeep failed unexpectedly")
 

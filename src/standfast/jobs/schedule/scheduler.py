@@ -169,7 +169,7 @@ class Scheduler:
                 try:
                     await self._round(due=due)
                 except StandfastError as error:
-                    log.info("the schedule waits for PostgreSQL", code=error.code, reason=error.message)
+                    log.info("the schedule waits for PostgreSQL", error=error.code, reason=error.message)
                 except Exception:
                     log.exception("the schedule failed unexpectedly")
                 if not self.asked:
