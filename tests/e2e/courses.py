@@ -16,6 +16,9 @@ from tests.e2e.installation import COMPANIES, Installation
 MOMENT = "2026-11-22T10:15:30Z"
 _LOG_REACHES_S = 1.5
 _NOT_STARTED = "session not started"
+_SPOIL = """
+insert into whatsapp_keys (company_id, key_type, key_id, value) values ('bolt', 'session', '79990000009.0', '"spoilt"')
+"""
 _DELETE = (
     "delete from whatsapp_keys where company_id = 'acme'",
     "delete from whatsapp_auth where company_id = 'acme'",
@@ -74,12 +77,13 @@ async def damaged(place: Installation) -> None:
 
 
 async def damaged_everywhere(place: Installation) -> None:
-    """Neither PostgreSQL nor this machine has whole creds of acme."""
+    """Neither PostgreSQL nor this machine has whole creds of acme, and bolt's session with somebody is spoilt."""
     await _note_moment(place)
     await place.does("standfast send acme +79990000001 later")
     await place.carried()
     await place.stop()
     await damaged(place)
+    place.execute(_SPOIL)
     file = place.home.state.path / "vault" / "vault.db"
     file.write_bytes(b"\xff" * file.stat().st_size)
     await place.start()

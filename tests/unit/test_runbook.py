@@ -124,7 +124,7 @@ def test_a_page_has_this_installations_names(standfast: CommandLine, monkeypatch
     """Company, directories, contacts; what nobody has measured is said to be so."""
     monkeypatch.setenv("STANDFAST_RUNBOOK_CONTACTS", "On call: acme's Ann <ann@example.org>")
     monkeypatch.setenv("BACKUP_ROOT", "/srv/copies")
-    ran = standfast("runbook", "corruption", "--company", "shop")
+    ran = standfast("runbook", "deletion", "--company", "shop")
     assert ran.code == 0
     assert "--company shop --dry-run" in ran.out
     assert "On call: acme's Ann <ann@example.org>" in ran.out
