@@ -15,7 +15,7 @@ $(shell [ -d bridge/node_modules ] || rm -f $(STAMPS)/node)
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup setup-dev test test-bridge test-python lint bench fuzz chaos chaos-chat lock clean
+.PHONY: help run setup setup-dev test test-bridge test-python lint bench drill fuzz chaos chaos-chat lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -52,6 +52,9 @@ lint: setup-dev ## check style, types, import rules and house rules
 
 bench: setup-dev ## measure what keeping sessions standing costs; BENCH_ARGS='line outage --rounds 1' for a part
 	@$(BRIDGE_PATH) $(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+drill: setup ## rehearse an outage on parts of its own, in full length; DRILL_ARGS=--fast for a minute
+	@$(BRIDGE_PATH) $(BIN)/python -m standfast drill --yes $(DRILL_ARGS)
 
 fuzz: setup-dev ## requests at random against the HTTP API, by its description: FUZZ_SECONDS=120
 	@$(BRIDGE_PATH) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),120) $(BIN)/python -m pytest -q tests/e2e/test_http_fuzz.py $(PYTEST_ARGS)

@@ -104,7 +104,7 @@ COMMANDS = (
     Listed(
         "drill",
         "drill",
-        "Rehearse an outage of PostgreSQL: --here; 'list' and 'show' tell of drills that were made.",
+        "Rehearse an outage of PostgreSQL; 'list' and 'show' tell of drills that were made.",
     ),
     Listed(
         "runbook",
