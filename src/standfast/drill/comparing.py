@@ -16,6 +16,7 @@ from standfast.authstate.buffer_json import canonical, parse
 from standfast.authstate.company import company_id
 from standfast.authstate.key_types import OWN_PREFIX
 from standfast.authstate.multifile import import_folder
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Database
 from standfast.postgres.store import PostgresAuthStore
@@ -31,7 +32,8 @@ async def differences(client: Client, options: DatabaseOptions, company: str) ->
         folder = Path(scratch) / company
         await client.export(company, folder)
         ours = await asyncio.to_thread(_of_folder, folder)
-    async with Database(replace(options, application_name="standfast-drill", max_connections=1)) as database:
+    own = replace(options, application_name="standfast-drill", max_connections=1)
+    async with Database(own, NOBODY.queries) as database:
         found = await PostgresAuthStore(database).snapshot(company_id(company))
     theirs = {} if found is None else _flat(found.creds, found.keys)
     differ = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]

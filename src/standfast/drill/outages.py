@@ -16,6 +16,7 @@ import psutil
 
 from standfast.errors import DrillFailed
 from standfast.postgres.embedded import EmbeddedServer
+from standfast.postgres.observing import NOBODY
 from standfast.postgres.pool import Database, Statement
 from standfast.postgres.processes import working_in
 
@@ -102,6 +103,6 @@ class Outages:
 
     async def _run(self, *statements: Statement) -> None:
         own = replace(self._server.options, application_name="standfast-drill", max_connections=1)
-        async with Database(own) as database:
+        async with Database(own, NOBODY.queries) as database:
             for statement in statements:
                 await database.fetch(statement)

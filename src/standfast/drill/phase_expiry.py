@@ -37,7 +37,7 @@ async def expiry(rehearsal: Rehearsal) -> None:
     notebook.holds(
         "opening anew past the grace period",
         "refused: past the grace period",
-        f"{bravo.state}: {bravo.reason}",
+        f"{bravo.state}: {(bravo.reason or '').rpartition('; ')[2]}",
         ok=not bravo.is_open and _is_expired(bravo.reason),
     )
     notebook.holds("a session that is open stays so", "open", alpha.state, ok=alpha.is_open)

@@ -75,6 +75,8 @@ class Rehearsal:
             return vault["cause"]["message"] if vault["state"] == "outage" and vault["cause"] else None
 
         said = await until(look, "the outage was noticed", NOTICE_TIMEOUT_S)
+        # The service knows PostgreSQL by a service file alone, and cannot say where that leads.
+        said = said.partition(" (")[0].partition(" at the default host")[0]
         self.notebook.moment("state", f"noticed: {said}")
         return said
 
