@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from standfast.alert import Alert
 from standfast.errors import BackupFailed
+from standfast.jobs.backup.alarms import made_elsewhere
 from standfast.jobs.context import JobContext
 from standfast.jobs.progress import Progress
 from standfast.jobs.schedule.records import Records, Run
@@ -208,6 +209,21 @@ async def test_a_failure_is_told_and_ended_by_the_next_run(database: Database, t
     last = await node.last()
     assert last is not None
     assert last.outcome == "done"
+
+
+async def test_a_failure_is_ended_by_a_good_run_of_another_node(database: Database, tmp_path: Path) -> None:
+    """Both alerts: the schedule's, and those of a job that tells of its failures itself."""
+    node, other = _Node(database, tmp_path), _Node(database, tmp_path)
+    node.scheduler.jobs = [replace(node.job, well=made_elsewhere)]
+    await _known_since(node, 1)
+    node.error = BackupFailed("the disk is full")
+    async with node.going():
+        await until(lambda: bool(node.alerts))
+        await _rounds(node)
+        assert [alert.name for alert in node.alerts] == ["job_failed"]
+        await other.scheduler.run_now(other.job)
+        await until(lambda: len(node.alerts) > 2)
+    assert [alert.ends for alert in node.alerts[1:]] == [("job_failed", "job_missed"), ("backup_failed",)]
 
 
 async def test_a_service_runs_a_backup_when_asked(database_options: DatabaseOptions) -> None:

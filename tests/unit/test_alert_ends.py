@@ -91,6 +91,7 @@ SAID_ANYWAY = (
     webhooks_alarms.resumed("crm"),
     webhooks_alarms.settled("crm", "works"),
     backup_alarms.made("20261122T030000Z", 1, 1_000),
+    backup_alarms.made_elsewhere(),
     cleanup_alarms.done(CLEANED),
     proof_alarms.good("20261122T030000Z"),
     proof_alarms.gone("20261122T030000Z"),

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from standfast.errors import BackupDamaged, JobRunning
+from standfast.jobs.backup.alarms import made_elsewhere
 from standfast.jobs.backup.catalogue import Backup, Catalogue
 from standfast.jobs.backup.manifest import RestoreTest
 from standfast.jobs.backup.report import BackupReport
@@ -50,7 +51,7 @@ def jobs_of(settings: Settings, clean: Work = _clean_here) -> list[Job]:
         return Job(name, work, cron_of(settings, fields), fields, **more)
 
     return [
-        job("backup", _backup, settings.backup_cron, alerts=True),
+        job("backup", _backup, settings.backup_cron, alerts=True, well=made_elsewhere),
         job("cleanup", _in_turn(clean), settings.cleanup_cron, each_node=True),
         job("validate", _validate, settings.validate_cron, each_node=True, able=has_backups),
         job("changelog", maintain, settings.validate_cron, each_node=True, able=has_log),

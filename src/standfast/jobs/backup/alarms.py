@@ -39,6 +39,18 @@ def odd(name: str, oddities: list[str]) -> Alert:
     )
 
 
+def made_elsewhere() -> Alert:
+    """By another node of the fleet, of which one a day makes it."""
+    return Alert(
+        "backup_made_elsewhere",
+        "info",
+        "another node has made a backup",
+        tags=_TAGS,
+        ends=("backup_failed",),
+        quiet=True,
+    )
+
+
 def made(name: str, rows: int, bytes_: int) -> Alert:
     """It was made, and is not known to be bad."""
     return Alert(

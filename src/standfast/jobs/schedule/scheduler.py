@@ -114,6 +114,7 @@ class Scheduler:
         self._stopping = asyncio.Event()
         self._begun = time.monotonic()
         self._settled: dict[str, float] = {}
+        self._failing = {job.name for job in jobs if not job.each_node}
         self._unwritten: list[tuple[str, float, Outcome, dict[str, Any]]] = []
         self._has_closed = False
         self._task: asyncio.Task[None] | None = None
@@ -213,10 +214,26 @@ class Scheduler:
                 if (due_at := self._due(job)) is not None:
                     self._note_late(job, due_at, error)
             raise
+        await self._look_elsewhere()
         for job in self.jobs:
             if self._stopping.is_set():
                 return
             await self._consider(job)
+
+    async def _look_elsewhere(self) -> None:
+        """What failed here, maybe in an earlier process, may have been done well by another node since."""
+        if not self._failing:
+            return
+        last = {run.job: run for run in await self._records.last_runs()}
+        for job in self.jobs:
+            run = last.get(job.key(self._records.node))
+            if job.name not in self._failing or (run is not None and run.outcome != "done"):
+                continue
+            self._failing.discard(job.name)
+            if run is not None:
+                self._alerts.take(alarms.ran(job.name))
+                if job.well is not None:
+                    self._alerts.take(job.well())
 
     def _due(self, job: Job) -> float | None:
         """The latest time of the job that is not settled; None: there is none."""
@@ -280,6 +297,10 @@ class Scheduler:
                 work.cancel()
             self.running = None
         outcome, report = self._judged(job, work)
+        if outcome == "done":
+            self._failing.discard(job.name)
+        elif outcome == "failed" and not job.each_node:
+            self._failing.add(job.name)
         log.info("a job has ended", job=job.name, outcome=outcome, message=report["message"])
         self.counts[job.name, outcome] = self.counts.get((job.name, outcome), 0) + 1
         self.ended[job.name] = Ended(outcome, self._wall(), round(time.monotonic() - begun, 3))

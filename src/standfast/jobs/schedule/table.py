@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from standfast.alert import Alert
 from standfast.jobs.context import JobContext
 from standfast.settings import Settings
 from standfast.settings.cron import OFF, Cron, zone_of
@@ -24,7 +25,8 @@ def _always() -> bool:
 @dataclass(frozen=True, slots=True)
 class Job:
     """`cron`: None is off. `each_node`: it is about what lies on a node's own disk, so every node does it. `able`:
-    whether this node can, asked in a thread. `alerts`: the job tells operators of its failures itself."""
+    whether this node can, asked in a thread. `alerts`: the job tells operators of its failures itself, and `well` is
+    what ends them once another node has done it."""
 
     name: str
     work: Work
@@ -33,6 +35,7 @@ class Job:
     each_node: bool = False
     alerts: bool = False
     able: Able = _always
+    well: Callable[[], Alert] | None = None
 
     def key(self, node: str) -> str:
         """Its name in PostgreSQL."""
