@@ -1,4 +1,4 @@
-"""The whole chain with real Baileys: back up, lose, restore, log in, decrypt, go on writing, back up, restore again."""
+"""The whole chain with real Baileys: back up, lose, restore, log in, decrypt, go on; and through files and back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.service.job_context import command_context
 from standfast.service.restore_run import resume_unfinished
 from standfast.sessions.session import State
+from tests.e2e.chatting import Chat, stand_on_files
 from tests.e2e.conftest import Line, shares_loop, until
 from tests.integration.restoring import backed_up, lose, restored
+from tests.integration.returns import returned
 from tests.integration.test_restore_crash import killed_at, stages
 
 
@@ -80,6 +82,29 @@ async def test_with_the_service_running_its_replica_loses_nothing(
     report = await restored(line.settings)
     assert {(one.action, one.session, one.error) for one in report.companies} == {("replay", "open", None)}
     assert await chat(line, group, "after the restore") == 0
+
+
+@shares_loop
+async def test_a_chat_through_files_and_back_loses_nothing(
+    shared_pair: Line, module_database: DatabaseOptions
+) -> None:
+    """Not a message is lost, doubled or asked for again, though the database is lost meanwhile and an empty one comes
+    back; on the way back both sessions stay open and are heard."""
+    line = shared_pair
+    retries = await line.retries()
+    chat = Chat(line, "through files")
+    await chat.goes_on()
+    assert (await stand_on_files(line)).ok
+    await chat.goes_on()
+    generations = [line.session(one).generation for one in ("acme", "bolt")]
+    lose(module_database)
+    report = await returned(line.settings)
+    assert report.ok
+    assert {one.session for one in report.companies} == {"open"}
+    await chat.goes_on()
+    await chat.end()
+    assert [line.session(one).generation for one in ("acme", "bolt")] == generations
+    assert await line.retries() == retries
 
 
 @pytest.mark.chaos

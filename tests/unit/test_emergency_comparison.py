@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from standfast.jobs.emergency.comparison import Compared, Kept, Wish, compare, compare_folder, needs_content
+from standfast.jobs.emergency.comparison import (
+    Compared,
+    Kept,
+    Preferred,
+    Wish,
+    compare,
+    compare_folder,
+    needs_content,
+)
 from standfast.jobs.restore.present import Present
 
 OURS, OTHERS = b"\x01" * 32, b"\x02" * 32
@@ -18,8 +26,8 @@ def there(**fields: Any) -> Present:
     return Present(**given | fields)
 
 
-def verdict(now: Present, prefer: str | None = None, **more: Any) -> tuple[str, str]:
-    wish = Wish(prefer)  # type: ignore[arg-type]
+def verdict(now: Present, prefer: Preferred | None = None, **more: Any) -> tuple[str, str]:
+    wish = Wish(prefer)
     found = compare(KEPT, now, "node-1", wish, **({"is_ours": True} | more))
     return found.verdict, found.action
 
@@ -103,14 +111,24 @@ def test_what_is_done_is_not_done_again() -> None:
     assert verdict(there(epoch=200, base=200, sequence=60), is_done=True) == ("conflict", "decide")
 
 
+def test_a_folder_that_is_undecided_is_no_state_to_take() -> None:
+    """Which of both files are is decided by 'take', never by the way back; PostgreSQL's may be had all the same."""
+    kept = Kept("acme", 100, 50, is_whole=True, identity=OURS.hex(), withheld="its folder was changed")
+    undecided: tuple[Preferred | None, ...] = (None, "files")
+    for prefer in undecided:
+        found = compare(kept, there(), "n", Wish(prefer), is_ours=True)
+        assert (found.verdict, found.action, found.why) == ("conflict", "decide", "its folder was changed")
+    assert compare(kept, there(), "n", Wish("postgresql"), is_ours=True).action == "keep postgresql"
+
+
 def test_without_a_whole_state_nothing_is_written() -> None:
     """There is nothing to write."""
     kept = Kept("acme", 100, 50, is_whole=False)
     assert compare(kept, Present(), "n", Wish("files"), is_ours=True).action == "none"
 
 
-def folder(now: Present, prefer: str | None = None, *, is_same: bool = False) -> Compared:
-    return compare_folder(KEPT, now, Wish(prefer), is_same=is_same)  # type: ignore[arg-type]
+def folder(now: Present, prefer: Preferred | None = None, *, is_same: bool = False) -> Compared:
+    return compare_folder(KEPT, now, Wish(prefer), is_same=is_same)
 
 
 def test_a_folder_never_passes_for_newer() -> None:

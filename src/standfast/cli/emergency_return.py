@@ -228,7 +228,8 @@ def _print_report(report: ReturnReport, *, as_json: bool) -> None:
 def _print_done(report: ReturnReport) -> None:
     out = console()
     for one in report.companies:
-        out.print(_done_words(one), style="red" if one.error or one.action == "decide" else None)
+        is_well = one.error is None and one.action != "decide" and one.session in (None, "open")
+        out.print(_done_words(one), style=None if is_well else "red")
         if one.kept:
             out.print(f"  what was not taken is in {one.kept}", style="dim")
     for step in report.steps:

@@ -1,4 +1,4 @@
-"""Real sessions that chat while their node stands on files and goes back."""
+"""A chat that goes on while its node stands on files and goes back."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from standfast.errors import SessionNotOpen
 from standfast.jobs.emergency.folders import new_switch
 from standfast.jobs.emergency.to_files import FilesReport, ToFiles, Wanted
 from standfast.jobs.progress import Silent
-from standfast.postgres.options import DatabaseOptions
 from standfast.service.to_files import files_node
-from standfast.sessions.session import State
-from tests.e2e.conftest import Line, shares_loop, until
-from tests.integration.restoring import lose
-from tests.integration.returns import returned
+from tests.e2e.conftest import Line, until
 
 
 async def stand_on_files(line: Line) -> FilesReport:
@@ -61,33 +57,3 @@ class Chat:
             await self._line.received(receiver, texts)
             came = self._line.texts(receiver)
             assert len(came) == len(set(came))
-
-
-@shares_loop
-async def test_a_chat_through_files_and_back_loses_nothing(
-    shared_pair: Line, module_database: DatabaseOptions
-) -> None:
-    """Not a message is lost, doubled or asked for again, though the database is lost meanwhile; both sessions stay
-    open on the way back and are heard; what PostgreSQL then has is what a restart goes on with."""
-    line = shared_pair
-    retries = await line.retries()
-    chat = Chat(line, "through files")
-    await chat.goes_on()
-    switched = await stand_on_files(line)
-    assert switched.ok
-    await chat.goes_on()
-    generations = [line.session(one).generation for one in ("acme", "bolt")]
-    lose(module_database)
-    report = await returned(line.settings)
-    assert report.ok
-    assert {one.session for one in report.companies} == {"open"}
-    await chat.goes_on()
-    await chat.end()
-    assert [line.session(one).generation for one in ("acme", "bolt")] == generations
-    await line.restart()
-    for company in ("acme", "bolt"):
-        await line.state(company, State.OPEN)
-    again = Chat(line, "after a restart")
-    await again.goes_on()
-    await again.end()
-    assert await line.retries() == retries
