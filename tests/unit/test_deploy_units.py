@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from standfast.cli.commands import COMMANDS
 from standfast.errors import DatabaseRejected, NodeError, SettingsError, UsageError
 from standfast.settings.cron import Cron, zone_of
 
@@ -72,6 +73,7 @@ def test_each_timer_has_its_service_and_both_files_know_the_same_commands() -> N
     """A timer without a service runs nothing; cron runs just what systemd does."""
     assert [unit.stem for unit in JOBS] == [unit.stem for unit in sorted(DEPLOY.glob("systemd/*.timer"))]
     by_systemd = {found for unit in JOBS for found in _COMMAND.findall(unit.read_text())}
+    assert {command.split()[0] for command in by_systemd} <= {listed.name for listed in COMMANDS}
     assert by_systemd == set(_COMMAND.findall((DEPLOY / "cron/standfast.cron").read_text()))
     assert len(by_systemd) == len(JOBS)
 

@@ -133,7 +133,8 @@ class Supervision:
 
 def status_line(service: Service) -> str:
     """One line for `systemctl status`."""
-    database = f"PostgreSQL {service.vault.outage.state.value}"
+    outage = service.vault.outage
+    database = f"PostgreSQL {outage.state.value}" if outage.detached is None else "on files"
     if service.options.gateway_only:
         held = sum(holding.is_open for holding in service.vault.holdings())
         return f"{held} companies served; {database}"
