@@ -5,7 +5,6 @@ Thin: `jobs.verify.plan` decides what may be done, a person which of it is.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -175,9 +174,9 @@ def _tell(
     if done is not None:
         _print_done(done)
     _print_settled(states)
-    counted = Counter(one.action == "none" for one in planned)
-    if counted[True]:
-        console().print(f"{counted[True]:,} findings are left: see above what to do.", style="yellow")
+    left = len(planned) - len(chosen)
+    if left:
+        console().print(f"Left: {left:,}; see above what to do.", style="yellow")
     console().print("See how it is now: standfast verify", style="dim")
 
 

@@ -132,7 +132,7 @@ def _print_verdict(report: VerifyReport) -> None:
         out.print(f"Everything that was looked at is whole.{also}", style="green")
         return
     out.print(
-        f"{report.count('error'):,} errors, {report.count('warning'):,} warnings, {infos:,} infos.",
+        f"Errors: {report.count('error'):,}, warnings: {report.count('warning'):,}, infos: {infos:,}.",
         style="red",
     )
     out.print("See what a repair would do: standfast repair --dry-run", style="dim")

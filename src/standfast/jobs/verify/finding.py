@@ -97,7 +97,7 @@ class Places:
                     len(ids),
                     known.what,
                     known.causes,
-                    "" if known.level == "info" else repair_of(known),
+                    "" if known.level == "info" else repair_of(known, company),
                     [source],
                     sorted({masked(one) for one in ids if one})[:EXAMPLES],
                     self.details.get((kind, key_type), ""),
@@ -106,12 +106,17 @@ class Places:
         return made
 
 
-def repair_of(kind: Kind) -> str:
+def repair_of(kind: Kind, company: str) -> str:
     """In words."""
     if kind.remedy == "none":
-        return f"nothing by itself. {kind.costs}".strip()
+        return f"nothing by itself. {costs_of(kind, company)}"
     verb = "removes them" if kind.remedy == "remove" else "completes them"
     return f"{verb}{'' if kind.is_safe else ', if asked for'}. {kind.costs}"
+
+
+def costs_of(kind: Kind, company: str) -> str:
+    """What the remedy costs or, without one, what to do."""
+    return kind.costs.replace("COMPANY", company)
 
 
 def finding_id(company: str, kind: str, key_type: str) -> str:

@@ -26,7 +26,7 @@ class Kind:
     costs: str = ""
 
 
-_RESTORE = "Bring it back: standfast restore --at latest --company …, or standfast backup restore."
+_RESTORE = "Bring it back: standfast restore --at latest --company COMPANY, or standfast backup restore."
 _REPLACED = "WhatsApp's own answer takes its place."
 
 KINDS: dict[str, Kind] = {

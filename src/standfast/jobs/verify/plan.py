@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from standfast.jobs.verify.finding import Compared, Finding, VerifyReport
+from standfast.jobs.verify.finding import Compared, Finding, VerifyReport, costs_of
 
 Action = Literal["remove", "complete", "push", "renew", "none"]
 Preferred = Literal["replica", "postgresql"]
@@ -64,7 +64,7 @@ def _planned(one: Finding, compared: Compared | None, prefer: Preferred | None) 
         return _of_one_side(one, compared, prefer)
     known = one.described
     if known.remedy == "none" or "postgresql" not in one.where:
-        return Planned(one, "none", known.costs)
+        return Planned(one, "none", costs_of(known, one.company))
     return Planned(one, known.remedy, known.costs, known.is_safe)
 
 
@@ -73,7 +73,7 @@ def _of_one_side(one: Finding, compared: Compared, prefer: Preferred | None) -> 
     if "postgresql" in one.where:
         if compared.newer == "postgresql":
             known = one.described
-            return Planned(one, known.remedy, known.costs, known.is_safe)
+            return Planned(one, known.remedy, costs_of(known, one.company), known.is_safe)
         return _chosen(one, prefer if prefer != "postgresql" else None)
     if compared.newer == "same":
         return _chosen(one, prefer if prefer != "replica" else None)
