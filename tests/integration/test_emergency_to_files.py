@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,19 @@ async def test_a_company_that_another_node_has_taken_since_stays_with_it(
         ]
         with pytest.raises(CompanyInUse):
             await now.service.vault.open(ACME)
+
+
+async def test_a_hung_postgresql_makes_no_difference(
+    state: Path, proxied: DatabaseOptions, proxy: Proxy, stored: PostgresAuthStore
+) -> None:
+    """It passes nothing on, and the vault has not noticed yet: every look at it has a short deadline."""
+    settings = settings_of(state, proxied)
+    async with running(state, proxied) as now:
+        await serving(now)
+        proxy.flowing.clear()
+        began = time.monotonic()
+        report = await over(settings)
+        assert report.ok
+        assert len(report.companies) == 2
+        assert time.monotonic() - began < 4.0
+        proxy.flowing.set()

@@ -13,6 +13,7 @@ import pytest
 
 from standfast.authstate.company import Company
 from standfast.authstate.multifile import import_folder
+from standfast.errors import JobRunning
 from standfast.jobs.emergency.mode import ModeFile
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
@@ -51,17 +52,27 @@ async def settings(state: Path, database_options: DatabaseOptions, store: Postgr
 
 async def killed_at(settings: Settings, moment: Moment, *options: str) -> None:
     """Go over by the command and kill it at the moment, or see it end before."""
+    code, err = await ended(settings, moment, *options)
+    assert code in (-signal.SIGKILL, 0), err
+
+
+def environment(settings: Settings) -> dict[str, str]:
     assert settings.database_url is not None
-    environment = {
+    return {
         **os.environ,
         "STANDFAST_STATE_DIR": str(settings.state_dir),
+        "STANDFAST_HTTP": "off",
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "PYTHONPATH": str(ROOT / "src"),
     }
+
+
+async def ended(settings: Settings, moment: Moment, *options: str) -> tuple[int | None, bytes]:
+    """The command's exit code, and what it said; it is killed at the moment."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "standfast", "emergency", "to-files", "--yes", "--json", *options),
-        env=environment,
-        stdout=asyncio.subprocess.DEVNULL,
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(30):
@@ -70,8 +81,8 @@ async def killed_at(settings: Settings, moment: Moment, *options: str) -> None:
                 os.kill(process.pid, signal.SIGKILL)
                 break
             await asyncio.sleep(0.0005)
-        _, err = await process.communicate()
-    assert process.returncode in (-signal.SIGKILL, 0), err
+        out, err = await process.communicate()
+    return process.returncode, out + err
 
 
 def is_as_before(state: Path) -> bool:
@@ -102,11 +113,6 @@ async def check(settings: Settings, moment: Moment) -> None:
     assert not [*(state / "emergency").glob(".s*")]
 
 
-async def test_a_command_that_is_killed_half_way_is_undone(settings: Settings) -> None:
-    """When folders are being put in place, what stood there is put back by the next service."""
-    await check(settings, MOMENTS["placing"])
-
-
 async def test_a_running_service_undoes_what_a_killed_command_has_begun(settings: Settings) -> None:
     """It goes on with PostgreSQL, and nothing is left a moment after the command has gone."""
     state = settings.state_dir
@@ -125,8 +131,71 @@ async def test_a_directory_that_only_the_killed_command_named_is_cleared_too(set
         assert ModeFile(state).read() is not None or not [*root.iterdir()]
 
 
+async def test_one_switch_at_a_time(settings: Settings) -> None:
+    """While another command is at it, this one ends with an error that says so."""
+    with ModeFile(settings.state_dir).locked():
+        code, said = await ended(settings, lambda _: False)
+    assert code == JobRunning.exit_code, said
+    assert b"emergency" in said
+    assert is_as_before(settings.state_dir)
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_kill_at_any_step(settings: Settings, moment: str) -> None:
     """Wholly before, or wholly after; and the end is the same."""
     await check(settings, MOMENTS[moment])
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_service_that_is_killed_at_any_step(settings: Settings, moment: str) -> None:
+    """The command ends with an error, or the switch stands; the next service begins wholly before or wholly after."""
+    state = settings.state_dir
+    service = await started(settings)
+    try:
+        command = asyncio.create_task(ended(settings, lambda _: False))
+        async with asyncio.timeout(30):
+            while not command.done() and not MOMENTS[moment](state):  # files tell nobody
+                await asyncio.sleep(0.0005)
+        service.kill()
+        await service.wait()
+        code, said = await command
+    finally:
+        if service.returncode is None:
+            service.kill()
+            await service.wait()
+    stands = ModeFile(state).read() is not None
+    assert b"Traceback" not in said
+    assert stands or code not in (0, 1), said
+    async with running(state, None, database_url=settings.database_url) as now:
+        assert (now.service.vault.detached is not None) is stands
+        assert is_switched(state) if stands else is_as_before(state)
+    assert stands or (await over(settings)).ok
+    assert is_switched(state)
+
+
+async def started(settings: Settings) -> asyncio.subprocess.Process:
+    """A gateway-only service in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _SERVICE), env=environment(settings), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        while b"running" not in await process.stdout.readline():
+            assert process.returncode is None
+    return process
+
+
+_SERVICE = """
+import asyncio
+from standfast.cli.context import current_settings
+from standfast.service.service import Service, ServiceOptions
+
+async def run():
+    async with Service(current_settings(), ServiceOptions(gateway_only=True)):
+        print("running", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(run())
+"""

@@ -12,7 +12,7 @@ from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
 from tests.integration.returns import on_files
 from tests.integration.services import ACME, running
-from tests.support import made_up_creds
+from tests.support import made_up_creds, until
 
 KEYS = {"session": {"a": b"1", "b": b"1"}}
 
@@ -81,3 +81,31 @@ async def test_what_the_vault_had_is_kept_where_the_files_count(
         assert await now.service.vault.get_keys(ACME, "standfast-inbox", ["x"]) == {"x": b"1"}
     (kept,) = (state / "emergency" / ".kept").glob(f"*/{ACME}/session-v.json")
     assert kept.read_bytes() == b"3"
+
+
+async def test_a_disk_that_takes_nothing_stops_no_write_and_the_folder_catches_up(
+    state: Path, database_options: DatabaseOptions, folder: Path
+) -> None:
+    """The vault acknowledges all the time; one alert says that folders stand still, another that they follow again."""
+    async with running(state, database_options) as now:
+        vault = now.service.vault
+        assert await vault.open(ACME)
+        block(folder)
+        await vault.set_keys(ACME, {"session": {"a": b"5"}})
+        await until(lambda: len(now.alerts("mirror_stopped")) == 1)
+        await vault.set_keys(ACME, {"session": {"b": b"6"}})
+        unblock(folder)
+        await until(lambda: len(now.alerts("mirror_goes_on")) == 1)
+        await until(lambda: (folder / "session-b.json").read_bytes() == b"6")
+        assert (folder / "session-a.json").read_bytes() == b"5"
+
+
+def block(folder: Path) -> None:
+    """Nothing can be written there any more."""
+    folder.rename(folder.with_name(".away"))
+    folder.write_text("in the way")
+
+
+def unblock(folder: Path) -> None:
+    folder.unlink()
+    folder.with_name(".away").rename(folder)
