@@ -8,9 +8,9 @@ import pytest
 
 from standfast.sessions.session import State
 from tests.e2e.bot import Bot
+from tests.e2e.chatting import stand_on_files
 from tests.e2e.conftest import Line
 from tests.e2e.processes import Home, make_home
-from tests.e2e.test_emergency_return import stand_on_files
 
 
 @pytest.fixture
