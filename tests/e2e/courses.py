@@ -119,7 +119,7 @@ async def cleaned(place: Installation) -> None:
 async def lost(place: Installation) -> None:
     """The server is gone with its disk; an empty one stands in its place."""
     await place.empty_server()
-    await place.vault_is("outage")
+    await place.outage_says("lacks a table", "another database")
 
 
 async def lost_and_stopped(place: Installation) -> None:

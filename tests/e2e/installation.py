@@ -170,6 +170,15 @@ class Installation:
 
         await until(is_so, f"the vault is {state}")
 
+    async def outage_says(self, *words: str) -> None:
+        """Wait until the vault says that PostgreSQL is away, and one of these about why."""
+
+        async def says_so() -> bool:
+            vault = (await self.health()).vault
+            return vault is not None and any(one in (vault.cause or "") for one in words)
+
+        await until(says_so, f"an outage because of {words}")
+
     async def answered(self) -> None:
         """Wait until the vault knows that PostgreSQL answers, though it leaves it alone."""
 

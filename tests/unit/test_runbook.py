@@ -162,5 +162,5 @@ def test_an_unknown_scenario_names_those_there_are(standfast: CommandLine) -> No
 
 def test_the_example_is_told_where_no_company_is_known() -> None:
     """Who is given `acme` is told whom it stands for."""
-    assert "`acme` stands for your company" in start_page(Filling({"/var/lib/standfast": "/s"}))
+    assert "`acme` stands for your company.\n" in start_page(Filling({"/var/lib/standfast": "/s"}))
     assert "stands for your company" not in start_page(Filling({"acme": "shop"}))

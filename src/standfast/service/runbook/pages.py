@@ -93,6 +93,6 @@ def _filled(text: str, filling: Filling) -> str:
         return mark["plain"] if found is None else found
 
     text = _DOCUMENT.sub("", _SETUP.sub("", text))
-    text = _EXAMPLE.sub("" if EXAMPLE_COMPANY in filling.names else r"\1", text)
+    text = _EXAMPLE.sub("" if EXAMPLE_COMPANY in filling.names else r"\1\n", text)
     # Names first: a contact's address is nobody's example.
     return _MARK.sub(fill, named(text, filling))
