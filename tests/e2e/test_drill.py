@@ -62,7 +62,7 @@ async def test_a_fast_drill_holds(home: Home) -> None:
     await home.no_process_remains()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.chaos), signal.SIGKILL])
 async def test_a_drill_that_is_ended_leaves_nothing_running(home: Home, number: signal.Signals) -> None:
     """Ctrl-C ends it with 130, its logs kept; also after SIGKILL PostgreSQL, simulator, service and Node are gone."""
     process = await _begun(home)

@@ -26,7 +26,7 @@ def rehearse_apart(
     settings = current_settings()
     # Nothing but time is at stake: where nobody can answer, nobody is asked.
     asks = not (fast or yes) and can_ask(as_json=json)
-    if asks and not confirmed("A full drill takes about 15 minutes, on parts of its own. Begin?"):
+    if asks and not confirmed("A full drill takes about 11 minutes, on parts of its own. Begin?"):
         raise typer.Abort
     directory = report.expanduser().absolute() if report else None
     with progress_shown(json=json) as progress:
