@@ -158,7 +158,7 @@ async def test_a_session_that_ends_within_a_backlog_loses_nothing_of_it(
         await line.service.pool.stop("acme")
     assert len(line.texts("acme", since)) < len(backlog), "the backlog was over before the session ended"
     await line.service.pool.start("acme")
-    await line.received("acme", backlog)
+    await until(partial(has, len(backlog)), "all of the backlog")
     assert line.texts("acme", since) == backlog
 
 
