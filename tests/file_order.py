@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 # Longest first, by one process on a machine that does nothing else.
 LONG_FILES = (
+    "e2e/test_drill.py",
+    "e2e/test_runbook.py",
     "chaos/test_vault.py",
     "e2e/test_up_simulator.py",
     "e2e/test_outage.py",
@@ -28,6 +30,9 @@ LONG_FILES = (
     "e2e/test_cli_sessions.py",
     "integration/test_changelog.py",
     "e2e/test_restarts.py",
+    "integration/test_emergency_to_files_kill.py",
+    "integration/test_emergency_return_crash.py",
+    "e2e/test_drill_here.py",
     "e2e/test_disconnects.py",
     "e2e/test_cleanup_contacts.py",
     "e2e/test_tools.py",
