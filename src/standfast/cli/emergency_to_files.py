@@ -139,7 +139,13 @@ def _print_report(report: FilesReport) -> None:
     for step in report.steps:
         out.print(f"  {step.seconds:8.3f} s  {step.step}", style="dim")
     count = len(report.companies)
-    out.print(f"{count:,} companies in {report.duration_s:.1f} s, {report.writes_lost} writes lost")
+    lost = "" if report.writes_lost is None else f", {report.writes_lost} writes lost"
+    out.print(f"{count:,} companies in {report.duration_s:.1f} s{lost}")
+    if report.writes_lost is None:
+        out.print(
+            "What came from the past lacks whatever was written since; contacts' first messages are asked for again.",
+            style="yellow",
+        )
     if report.kept:
         out.print(f"Former folders are kept in {report.kept}")
     out.print(f"This node stands on files, in {report.folders}", style="green")

@@ -21,6 +21,7 @@ from standfast.authstate.company import Company
 from standfast.errors import CompanyInUse
 from standfast.health.database import DatabaseWatch
 from standfast.health.tracing import traces
+from standfast.jobs.emergency.past import Past
 from standfast.messaging.mailbox import Mailbox
 from standfast.messaging.messenger import Messenger
 from standfast.messaging.webhooks import Webhooks
@@ -284,7 +285,10 @@ class Service:
         restoring = RestoreMethods(self.vault, self.pool, self.gateway)
         rehearsing = Rehearsing(Rehearsal(self.vault, Replication(self.database)), self.pool)
         going = ToFilesMethods(
-            LocalFiles(self.vault, self.database, self.files), self.files, self.pool, self.watch
+            LocalFiles(self.vault, self.database, self.files, Past(settings, self.vault.options.node_name)),
+            self.files,
+            self.pool,
+            self.watch,
         )
         returning = ReturnMethods(LocalReturn(self.vault, self.database, self.files), self.pool, self.hosts)
         self._takeover = Takeover(self.database, self.pool, self.vault.replica.node, self.alerts)

@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from standfast.alert import AlertSink
+from standfast.authstate.change import Change
 from standfast.authstate.company import Company, company_id
 from standfast.errors import AuthStateCorrupt, CompanyUnknown, EmergencyRefused, StandfastError
 from standfast.jobs.emergency.files_node import FilesNode, FilesStanding, Held, Written
 from standfast.jobs.emergency.folders import Folders
+from standfast.jobs.emergency.mirror import fill
 from standfast.jobs.emergency.mode import Mode
+from standfast.jobs.emergency.past import Past
 from standfast.postgres.embedded import EmbeddedServer
 from standfast.postgres.observing import NOBODY
 from standfast.postgres.pool import Database, Statement
@@ -50,8 +53,10 @@ _ELSEWHERE = Statement(
 class LocalFiles:
     """See `FilesNode`: in the process that has the vault. It runs no sessions itself."""
 
-    def __init__(self, vault: Vault, database: Database, files: FilesMode) -> None:
+    def __init__(self, vault: Vault, database: Database, files: FilesMode, past: Past) -> None:
         self._vault = vault
+        self._past = past
+        self._recalled: set[Company] = set()
         self._database = database
         self._files = files
         self._fetched: set[Company] = set()
@@ -76,6 +81,9 @@ class LocalFiles:
         elsewhere = await self._elsewhere({one.company for one in held if one.whole and one.company in ours})
         if elsewhere is not None:
             held = [one for one in held if one.company not in elsewhere]
+        # Where PostgreSQL answers it decides who exists: what it lacks was removed.
+        whole = {one.company for one in held if one.whole}
+        past = await self._past.offers(whole) if elsewhere is None else {}
         cause = vault.outage.cause
         return FilesStanding(
             self._files.mode,
@@ -84,6 +92,7 @@ class LocalFiles:
             cause.message if cause is not None else "",
             held,
             elsewhere=elsewhere,
+            past=past,
         )
 
     async def _elsewhere(self, known: set[str]) -> dict[str, str] | None:
@@ -116,6 +125,15 @@ class LocalFiles:
         self._fetched.add(known)
         if creds is None:
             raise CompanyUnknown(f"PostgreSQL has no creds of {company}")
+
+    async def recall(self, company: str, source: str) -> None:
+        known = company_id(company)
+        state = await self._past.state(known, source)
+        self._recalled.add(known)
+        keys: dict[str, dict[str, bytes | None]] = {
+            key_type: dict(ids) for key_type, ids in state.keys.items()
+        }
+        await fill(self._vault, known, state.epoch, state.sequence, Change(keys=keys, creds=state.creds))
 
     async def write(self, switch: str, root: str, company: str) -> Written:
         known, replica = company_id(company), self._vault.replica
@@ -155,6 +173,7 @@ class LocalFiles:
         except BaseException:
             await asyncio.to_thread(folders.undo, mode.id)
             raise
+        self._recalled.clear()
         self._let_go()
         await asyncio.to_thread(folders.done, mode.id)
         await asyncio.to_thread(self._files.begun.forget)
@@ -168,7 +187,16 @@ class LocalFiles:
             await asyncio.gather(*self._writing, return_exceptions=True)
         if self._files.mode is None or self._files.mode.id != switch:
             await asyncio.to_thread(Folders(Path(root)).abandon, switch)
+            await self._forget_recalled()
             await asyncio.to_thread(self._files.begun.forget)
+
+    async def _forget_recalled(self) -> None:
+        """A state of the past counts only once somebody has agreed to it."""
+        for company in self._recalled:
+            record = self._vault.replica.record(company)
+            if record is not None and not record.journal_batches:
+                await self._vault.replica.forget(record.number)
+        self._recalled.clear()
 
     def _let_go(self) -> None:
         for company in self._fetched:
@@ -217,4 +245,5 @@ async def files_node(settings: Settings, alerts: AlertSink) -> AsyncIterator[tup
         files.standing(vault, SchemaKeeper(database, alerts)),
     ):
         await vault.outage.wait_for(_DECIDED, LOOK_TIMEOUT_S)
-        yield LocalFiles(vault, database, files), False
+        past = Past(settings, vault.options.node_name)
+        yield LocalFiles(vault, database, files, past), False

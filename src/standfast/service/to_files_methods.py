@@ -45,6 +45,13 @@ class Named(msgspec.Struct):
     company: str
 
 
+class Recall(msgspec.Struct):
+    """Params of `emergency.recall`."""
+
+    company: str
+    source: str
+
+
 class Write(msgspec.Struct):
     """Params of `emergency.write`. The service writes the folder: no key crosses the socket."""
 
@@ -90,6 +97,7 @@ class ToFilesMethods:
             "emergency.look": self._look,
             "emergency.prepare": self._prepare,
             "emergency.fetch": self._fetch,
+            "emergency.recall": self._recall,
             "emergency.write": self._write,
             "emergency.commit": self._commit,
             "emergency.abandon": self._abandon,
@@ -126,6 +134,10 @@ class ToFilesMethods:
 
     async def _fetch(self, connection: Connection, params: msgspec.Raw) -> None:
         await self._node.fetch(company_id(checked(Named, params).company))
+
+    async def _recall(self, connection: Connection, params: msgspec.Raw) -> None:
+        asked = checked(Recall, params)
+        await self._node.recall(company_id(asked.company), asked.source)
 
     async def _write(self, connection: Connection, params: msgspec.Raw) -> Any:
         asked = checked(Write, params)
@@ -189,6 +201,9 @@ class ServiceFiles:
 
     async def fetch(self, company: str) -> None:
         await self._ask("fetch", _COMPANY_TIMEOUT_S, company=company)
+
+    async def recall(self, company: str, source: str) -> None:
+        await self._ask("recall", _COMMIT_TIMEOUT_S, company=company, source=source)
 
     async def write(self, switch: str, root: str, company: str) -> Written:
         params = {"switch": switch, "root": root, "company": company}

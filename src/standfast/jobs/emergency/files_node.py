@@ -28,7 +28,8 @@ class Held(msgspec.Struct, frozen=True):
 class FilesStanding(msgspec.Struct, frozen=True):
     """`state` and `cause` are what the vault says of PostgreSQL; `wanted`: whose sessions the service keeps connected.
     `elsewhere`: companies that PostgreSQL has and this node lacks, or has and does not hold, each with the living node
-    that holds it, or an empty name; None: it cannot be asked. They are not in `held`."""
+    that holds it, or an empty name; None: it cannot be asked. They are not in `held`. `past`: companies that only the
+    change log or a backup has, and which."""
 
     mode: Mode | None
     node_name: str
@@ -37,6 +38,7 @@ class FilesStanding(msgspec.Struct, frozen=True):
     held: list[Held]
     wanted: list[str] = []
     elsewhere: dict[str, str] | None = None
+    past: dict[str, str] = {}
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -58,6 +60,10 @@ class FilesNode(Protocol):
 
     async def fetch(self, company: str) -> None:
         """Let the replica have the company from PostgreSQL; nobody else may take it until the switch has ended."""
+        ...
+
+    async def recall(self, company: str, source: str) -> None:
+        """Let the replica have the company as `source`, of `FilesStanding.past`, had it."""
         ...
 
     async def write(self, switch: str, root: str, company: str) -> Written:

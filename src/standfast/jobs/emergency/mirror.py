@@ -324,16 +324,20 @@ async def take_in(vault: Vault, company: Company, record: Record, change: Change
 
 async def refill(vault: Vault, company: Company, epoch: int, folder: LiveFolder) -> None:
     """Give the replica what the folder has: the vault's file was lost."""
-    replica, whole = vault.replica, await asyncio.to_thread(folder.whole)
-    assert whole.creds is not None
-    record = replica.record(company)
-    number = await replica.enrol(company, epoch, folder.sequence) if record is None else record.number
+    await fill(vault, company, epoch, folder.sequence, await asyncio.to_thread(folder.whole))
+
+
+async def fill(vault: Vault, company: Company, epoch: int, sequence: int, whole: Change) -> None:
+    """Let the replica have `whole` as the company's state at `sequence` under `epoch`. It has no whole one itself."""
+    replica, record = vault.replica, vault.replica.record(company)
+    assert whole.creds is not None, "a state without creds is none"
+    number = await replica.enrol(company, epoch, sequence) if record is None else record.number
     await replica.begin_fill(number)
     rows: list[tuple[str | None, str | None, bytes]] = [(None, None, whole.creds)]
     for key_type, ids in whole.keys.items():
         rows += [(key_type, key_id, value) for key_id, value in ids.items() if value is not None]
     await replica.fill(number, rows)
-    await replica.finish_fill(number, folder.sequence)
+    await replica.finish_fill(number, sequence)
 
 
 def _put(

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -25,7 +24,9 @@ AT_ONCE = 4
 RECONNECTS_AT_ONCE = 8
 SESSIONS_TIMEOUT_S = 45.0
 _POLL_S = 0.1
-Source = Literal["replica", "postgresql"]
+Source = str
+"""Where a state comes from: "replica", "postgresql", or what `past` names."""
+_PRESENT = frozenset({"replica", "postgresql"})
 
 
 class Planned(msgspec.Struct, omit_defaults=True):
@@ -72,8 +73,9 @@ class Moved(msgspec.Struct, omit_defaults=True):
 
 
 class FilesReport(msgspec.Struct):
-    """`writes_lost` is 0 where every state came from the replica or PostgreSQL as it is. `kept`: where former folders
-    are. `is_service`: a service runs; else the next one starts on files."""
+    """`writes_lost` is 0 where every state came from the replica or PostgreSQL as it is; None: nobody knows what was
+    written since the change log or the backup that one came from. `kept`: where former folders are. `is_service`: a
+    service runs; else the next one starts on files."""
 
     id: str
     folders: str
@@ -82,7 +84,7 @@ class FilesReport(msgspec.Struct):
     steps: list[Timed]
     is_service: bool
     duration_s: float = 0.0
-    writes_lost: int = 0
+    writes_lost: int | None = 0
     kept: str | None = None
 
     @property
@@ -179,6 +181,8 @@ class ToFiles:
         )
         if kept:
             report.kept = str(Folders(Path(self._wanted.root)).kept(switch))
+        if any(one.source not in _PRESENT for one in report.companies):
+            report.writes_lost = None
         await self._follow_up(report)
         report.duration_s = self._watch.seconds
         return report
@@ -193,6 +197,14 @@ class ToFiles:
         if fetched:
             with self._watch.step("fetching from PostgreSQL", len(fetched), "companies"):
                 await self._each(fetched, self._node.fetch)
+        recalled = {one.company: one.source for one in moving.values() if one.source not in _PRESENT}
+        if recalled:
+
+            async def recall(company: str) -> None:
+                await self._node.recall(company, recalled[company] or "")
+
+            with self._watch.step("reading from the past", len(recalled), "companies"):
+                await self._each(list(recalled), recall, 1)
         written: dict[str, Written] = {}
 
         async def write(company: str) -> None:
@@ -268,7 +280,7 @@ class ToFiles:
 
 def _planned(standing: FilesStanding) -> list[Planned]:
     wanted = set(standing.wanted)
-    planned = []
+    planned: list[Planned] = []
     for one in standing.held:
         source: Source | None = "replica" if one.whole else None
         why = None if one.whole else "the replica does not have the whole of it"
@@ -277,14 +289,22 @@ def _planned(standing: FilesStanding) -> list[Planned]:
         planned.append(
             Planned(one.company, source, one.sequence, one.keys, one.size_bytes, one.company in wanted, why)
         )
+    for lacking in planned:
+        if lacking.source is None and lacking.company in standing.past:
+            lacking.source, lacking.why = standing.past[lacking.company], None
+    gone = standing.past.keys() - {one.company for one in planned}
+    planned.extend(_guessed(company, standing.past[company], session=company in wanted) for company in gone)
     for company, holder in (standing.elsewhere or {}).items():
         if holder:
             planned.append(Planned(company, None, why=f"the node {holder} holds it: switch that one too"))
         else:
-            planned.append(
-                Planned(company, "postgresql", keys=2_000, size_bytes=2**20, session=company in wanted)
-            )
+            planned.append(_guessed(company, "postgresql", session=company in wanted))
     return sorted(planned, key=lambda one: one.company)
+
+
+def _guessed(company: str, source: Source, *, session: bool) -> Planned:
+    """How large it is is known once it is here."""
+    return Planned(company, source, keys=2_000, size_bytes=2**20, session=session)
 
 
 def _moved(one: Planned, made: Written, kept: list[str]) -> Moved:
