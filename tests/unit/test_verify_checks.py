@@ -163,7 +163,9 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(
-    ("damage", "expected"), DAMAGES, ids=lambda value: "-".join(value) if isinstance(value, set) else ""
+    ("damage", "expected"),
+    DAMAGES,
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else "",
 )
 def test_each_damage_is_found_by_its_finding_alone(
     damage: Callable[[Document], None], expected: set[str]
