@@ -156,8 +156,8 @@ async def test_a_damaged_company_is_named_and_can_be_left_out(
     state: Path, proxied: DatabaseOptions, proxy: Proxy, stored: PostgresAuthStore
 ) -> None:
     """Half of the replica cannot be read and PostgreSQL is away: the error is ours, and the other half goes over."""
-    settings = settings_of(state, proxied)
-    async with running(state, proxied) as now:
+    settings = settings_of(state, proxied, change_log="off")
+    async with running(state, proxied, change_log="off") as now:
         await serving(now)
     await proxy.close()
     spoil(state / "vault" / "vault.db", BOLT)
