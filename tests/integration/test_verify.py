@@ -49,6 +49,14 @@ async def test_tables_and_replica_are_compared(service: Running, database: Datab
     assert spoilt["differs"].detail == "in session"
 
 
+async def test_a_company_that_was_deleted_is_missed(service: Running, database: Database) -> None:
+    """Somebody has deleted it in PostgreSQL, and this node goes on with it: that is said before anybody restarts."""
+    await run(database, "delete from whatsapp_keys")
+    await run(database, "delete from whatsapp_auth")
+    (gone,) = above_info(await verified(service.service))
+    assert (gone.kind, gone.company, gone.level) == ("gone", "acme", "error")
+
+
 async def test_a_service_answers_for_its_replica(service: Running) -> None:
     """Over the gateway: what was found, and no key."""
     link = Link(service.service.state.gateway_socket)

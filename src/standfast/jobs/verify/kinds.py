@@ -160,6 +160,12 @@ KINDS: dict[str, Kind] = {
         "somebody else has written one of them",
         costs="Choose: standfast repair --prefer replica, or --prefer postgresql.",
     ),
+    "gone": Kind(
+        "error",
+        "PostgreSQL has nothing of a company that this node holds",
+        "the session goes on; a restart of the service would believe PostgreSQL",
+        costs="Restart nothing. Put the replica in place: standfast restore --at latest --company COMPANY",
+    ),
     "behind": Kind(
         "warning",
         "the replica is behind PostgreSQL under the same epoch",

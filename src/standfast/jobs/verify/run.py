@@ -135,8 +135,26 @@ class _Verify:
         if kept is not None:
             self._seen.findings += kept.findings
             self._seen.counts("replica", kept.keys)
-        if tables is not None and kept is not None and kept.complete:
+        if kept is None or not kept.complete:
+            return
+        if tables is not None:
             await self._compare(name, tables, kept)
+        elif kept.held and not in_tables and await self._is_gone(name):
+            places = Places()
+            places.add("gone")
+            self._seen.findings += places.findings(name, "postgresql")
+
+    async def _is_gone(self, name: str) -> bool:
+        """Whether PostgreSQL still lacks it a moment later: it may just have been paired, or removed."""
+        if not self._wants("postgresql") or "postgresql" in self._seen.not_looked_at:
+            return False
+        await asyncio.sleep(self.options.again_after_s)
+        with contextlib.suppress(DatabaseUnavailable, DatabaseRejected):
+            if name in await sources.stored_companies(self._context.database):
+                return False
+            kept = await self._replica.look(name) if self._replica is not None else None
+            return kept is not None and kept.held
+        return False
 
     async def _in_tables(self, name: str) -> tuple[Stored, list[Finding]]:
         async def look() -> tuple[Stored, list[Finding]]:

@@ -57,7 +57,8 @@ _ORPHANS = Statement(
 
 class Looked(msgspec.Struct):
     """What one source has of one company. `digests`: of each type's keys, so that two sources can be compared without
-    a key leaving either. `epoch` and `sequence` are 0 where nobody has written it through Standfast."""
+    a key leaving either. `epoch` and `sequence` are 0 where nobody has written it through Standfast. `held`: this node
+    has its lease, as far as it knows."""
 
     epoch: int
     sequence: int
@@ -65,6 +66,7 @@ class Looked(msgspec.Struct):
     keys: int
     findings: list[Finding]
     digests: dict[str, str]
+    held: bool = False
 
 
 class LocalReplica(Protocol):
@@ -132,6 +134,7 @@ def looked_at_replica(record: Record, state: State) -> Looked:
         state.key_count,
         found.findings(record.company, "replica"),
         digests(state),
+        record.held,
     )
 
 
