@@ -13,6 +13,7 @@ from standfast.health.monitor import Pace
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.pool import Statement
 from standfast.postgres.store import PostgresAuthStore
+from standfast.service.foundation import cancelled, together
 from standfast.service.link import Link
 from tests.integration.services import ACME, Running, running
 from tests.support import Proxy, made_up_creds, until
@@ -105,3 +106,28 @@ async def test_an_outage_is_one_finding(state: Path, proxied: DatabaseOptions, p
         found = {one.code for one in now.service.picture.health().findings}
         assert "outage" in found
         assert "database_unavailable" not in found
+
+
+async def test_what_loses_a_cancellation_is_cancelled_again() -> None:
+    """As a database pool may before Python 3.12: a service that stops must not wait for ever for it."""
+    lost, ended = 0, asyncio.Event()
+
+    async def deaf() -> None:
+        nonlocal lost
+        try:
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    lost += 1
+                    if lost > 1:
+                        raise
+        finally:
+            ended.set()
+
+    running_both = asyncio.create_task(together(deaf(), asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await cancelled(running_both)
+    assert ended.is_set()
+    assert running_both.cancelled()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from standfast.alert import AlertSink
 from standfast.authstate.company import Company
@@ -142,3 +143,20 @@ async def cancelled(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=CANCEL_INTERVAL_S)
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all of them until cancelled; one that fails ends the rest, and its error is raised. A `TaskGroup` would
+    cancel each of them once, and wait for ever for one that lost that."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            # Whoever cancels this does so again and again; that must not leave the tasks behind.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(pending, timeout=CANCEL_INTERVAL_S)

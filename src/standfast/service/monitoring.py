@@ -18,6 +18,7 @@ from standfast.health.keys import KeyWatch
 from standfast.health.monitor import Monitor, Pace
 from standfast.postgres.pool import Database
 from standfast.service.alerting import Alerting
+from standfast.service.foundation import together
 from standfast.service.instruments import Instruments
 from standfast.service.params import checked
 from standfast.service.picture import HealthPicture
@@ -71,9 +72,7 @@ class Monitoring:
         if not self._watches:
             return
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._monitor.run())
-                group.create_task(self._count_keys())
+            await together(self._monitor.run(), self._count_keys())
         finally:
             await self._keys.close()
 

@@ -26,6 +26,7 @@ from standfast.service.backup_outlook import BackupOutlook
 from standfast.service.backup_scan import catalogued
 from standfast.service.board import Board
 from standfast.service.changelog import ChangeLog
+from standfast.service.foundation import together
 from standfast.service.keeping import Keeping
 from standfast.sessions.hosts import Hosts
 from standfast.sessions.pool import SessionPool
@@ -78,9 +79,7 @@ class NodeGauges:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._lag.run())
-            group.create_task(self._look())
+        await together(self._lag.run(), self._look())
 
     async def _look(self) -> None:
         while True:
