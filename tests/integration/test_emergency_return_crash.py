@@ -1,12 +1,10 @@
-"""A way back that is killed: the command in a process of its own, ended by SIGKILL, and one whose service goes on."""
+"""A way back that is killed: the command in a process of its own, ended by SIGKILL, one whose
+service is, and one whose service goes on."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,18 +15,19 @@ from standfast.jobs.emergency.mode import Mode, ModeFile
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
 from standfast.settings import Settings
+from tests.integration.emergency_process import ended, ended_alone
 from tests.integration.restoring import meant, values
 from tests.integration.returns import on_files, returned
 from tests.integration.services import Running, running, settings_of
 from tests.support import Proxy, made_up_creds, until
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPANIES = [Company(f"c{number:02d}") for number in range(24)]
 BEFORE = {"session": {"a": b'{"n":1}', "gone": b'{"n":2}'}}
 ON_FILES: dict[str, dict[str, bytes | None]] = {"session": {"b": b'{"n":3}', "gone": None}}
 OLD = meant(BEFORE)
 NEW = meant({"session": {"a": b'{"n":1}', "b": b'{"n":3}'}})
 Moment = Callable[[Mode | None], bool]
+Killed = Callable[[Settings, Moment], Awaitable[Mode | None]]
 MOMENTS: dict[str, Moment] = {
     "begun": lambda mode: mode is not None and mode.stage == "to-postgres",
     "first": lambda mode: mode is not None and len(mode.done) >= 1,
@@ -55,28 +54,22 @@ async def written_on_files(now: Running, store: PostgresAuthStore) -> None:
 
 async def killed_at(settings: Settings, moment: Moment) -> Mode | None:
     """Go back by the command and kill it at the moment; how the node stands then."""
-    assert settings.database_url is not None
-    environment = {
-        **os.environ,
-        "STANDFAST_STATE_DIR": str(settings.state_dir),
-        "STANDFAST_NODE_NAME": "one",
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
-    command = [sys.executable, "-m", "standfast", "emergency", "to-postgres", "--yes", "--json"]
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
     file = ModeFile(settings.state_dir)
-    async with asyncio.timeout(30):
-        while process.returncode is None:
-            if moment(file.read()):
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            await asyncio.sleep(0.0005)
-        out, err = await process.communicate()
-    assert moment(file.read()), (out, err)
+    _, said = await ended(settings, lambda: moment(file.read()), "to-postgres")
+    assert moment(file.read()), said
     return file.read()
+
+
+async def alone_at(settings: Settings, moment: Moment) -> Mode | None:
+    """Go back by the command and kill the service that it asks; how the node stands then."""
+    file = ModeFile(settings.state_dir)
+    code, said = await ended_alone(settings, lambda: moment(file.read()), "to-postgres")
+    left = file.read()
+    assert moment(left), said
+    assert b"Traceback" not in said
+    # Killed at the last step of all, the service has answered or has not: the node is back either way.
+    assert left is None or code not in (0, 1), said
+    return left
 
 
 async def states(store: PostgresAuthStore) -> list[object]:
@@ -84,13 +77,13 @@ async def states(store: PostgresAuthStore) -> list[object]:
 
 
 async def check(
-    settings: Settings, options: DatabaseOptions, store: PostgresAuthStore, moment: Moment
+    settings: Settings, options: DatabaseOptions, store: PostgresAuthStore, killed: Killed, moment: Moment
 ) -> None:
     """Killed there, every company is wholly old or wholly new; run again, or started, nothing is missing."""
     async with running(settings.state_dir, options, schedule="off") as now:
         await written_on_files(now, store)
     assert await states(store) == [OLD] * len(COMPANIES)
-    left = await killed_at(settings, moment)
+    left = await killed(settings, moment)
     for company, found in zip(COMPANIES, await states(store), strict=True):
         assert found in (OLD, NEW)
         if left is None or company in left.done:
@@ -108,16 +101,28 @@ async def test_a_killed_way_back_goes_on(
     settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore
 ) -> None:
     """Half of the companies are back: the others stay as they are until it is run again."""
-    await check(settings, database_options, store, MOMENTS["half"])
+    await check(settings, database_options, store, killed_at, MOMENTS["half"])
+
+
+async def test_a_way_back_whose_service_is_killed_goes_on(
+    settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore
+) -> None:
+    """The command says so and fails; what the service had acknowledged on files is there when it starts again."""
+    await check(settings, database_options, store, alone_at, MOMENTS["half"])
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("killed", [killed_at, alone_at])
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_kill_at_any_step(
-    settings: Settings, database_options: DatabaseOptions, store: PostgresAuthStore, moment: str
+    settings: Settings,
+    database_options: DatabaseOptions,
+    store: PostgresAuthStore,
+    moment: str,
+    killed: Killed,
 ) -> None:
     """Still each company is whole, and the end is the same."""
-    await check(settings, database_options, store, MOMENTS[moment])
+    await check(settings, database_options, store, killed, MOMENTS[moment])
 
 
 async def test_a_service_outlives_the_command_that_asked(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +15,11 @@ from standfast.jobs.emergency.mode import ModeFile
 from standfast.postgres.options import DatabaseOptions
 from standfast.postgres.store import PostgresAuthStore
 from standfast.settings import Settings
+from tests.integration.emergency_process import ended, ended_alone
 from tests.integration.services import running, settings_of
 from tests.integration.test_emergency_to_files import CREDS, over
 from tests.support import until
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPANIES = [Company(f"c{number:02d}") for number in range(12)]
 KEYS = {"pre-key": {str(number): b'{"k":7}' for number in range(30)}}
 Moment = Callable[[Path], bool]
@@ -52,37 +49,8 @@ async def settings(state: Path, database_options: DatabaseOptions, store: Postgr
 
 async def killed_at(settings: Settings, moment: Moment, *options: str) -> None:
     """Go over by the command and kill it at the moment, or see it end before."""
-    code, err = await ended(settings, moment, *options)
-    assert code in (-signal.SIGKILL, 0), err
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    assert settings.database_url is not None
-    return {
-        **os.environ,
-        "STANDFAST_STATE_DIR": str(settings.state_dir),
-        "STANDFAST_HTTP": "off",
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "PYTHONPATH": str(ROOT / "src"),
-    }
-
-
-async def ended(settings: Settings, moment: Moment, *options: str) -> tuple[int | None, bytes]:
-    """The command's exit code, and what it said; it is killed at the moment."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "standfast", "emergency", "to-files", "--yes", "--json", *options),
-        env=environment(settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(30):
-        while process.returncode is None:
-            if moment(settings.state_dir):
-                os.kill(process.pid, signal.SIGKILL)
-                break
-            await asyncio.sleep(0.0005)
-        out, err = await process.communicate()
-    return process.returncode, out + err
+    code, said = await ended(settings, lambda: moment(settings.state_dir), "to-files", *options)
+    assert code in (-signal.SIGKILL, 0), said
 
 
 def is_as_before(state: Path) -> bool:
@@ -134,7 +102,7 @@ async def test_a_directory_that_only_the_killed_command_named_is_cleared_too(set
 async def test_one_switch_at_a_time(settings: Settings) -> None:
     """While another command is at it, this one ends with an error that says so."""
     with ModeFile(settings.state_dir).locked():
-        code, said = await ended(settings, lambda _: False)
+        code, said = await ended(settings, lambda: False, "to-files")
     assert code == JobRunning.exit_code, said
     assert b"emergency" in said
     assert is_as_before(settings.state_dir)
@@ -152,19 +120,7 @@ async def test_a_kill_at_any_step(settings: Settings, moment: str) -> None:
 async def test_a_service_that_is_killed_at_any_step(settings: Settings, moment: str) -> None:
     """The command ends with an error, or the switch stands; the next service begins wholly before or wholly after."""
     state = settings.state_dir
-    service = await started(settings)
-    try:
-        command = asyncio.create_task(ended(settings, lambda _: False))
-        async with asyncio.timeout(30):
-            while not command.done() and not MOMENTS[moment](state):  # files tell nobody
-                await asyncio.sleep(0.0005)
-        service.kill()
-        await service.wait()
-        code, said = await command
-    finally:
-        if service.returncode is None:
-            service.kill()
-            await service.wait()
+    code, said = await ended_alone(settings, lambda: MOMENTS[moment](state), "to-files")
     stands = ModeFile(state).read() is not None
     assert b"Traceback" not in said
     assert stands or code not in (0, 1), said
@@ -173,29 +129,3 @@ async def test_a_service_that_is_killed_at_any_step(settings: Settings, moment: 
         assert is_switched(state) if stands else is_as_before(state)
     assert stands or (await over(settings)).ok
     assert is_switched(state)
-
-
-async def started(settings: Settings) -> asyncio.subprocess.Process:
-    """A gateway-only service in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _SERVICE), env=environment(settings), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        while b"running" not in await process.stdout.readline():
-            assert process.returncode is None
-    return process
-
-
-_SERVICE = """
-import asyncio
-from standfast.cli.context import current_settings
-from standfast.service.service import Service, ServiceOptions
-
-async def run():
-    async with Service(current_settings(), ServiceOptions(gateway_only=True)):
-        print("running", flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(run())
-"""
