@@ -181,13 +181,13 @@ def _key(directory: Path, name: str, index: Mapping[str, Entry], types: set[str]
 def names_in(directory: Path) -> set[str]:
     """The files of the folder, the index included. `UsageError` where there is no such folder."""
     try:
-        entries = list(directory.iterdir())
+        names = os.listdir(directory)  # noqa: PTH208 - an object for each of a million names takes longer than the names
     except FileNotFoundError:
         raise UsageError(f"{directory} does not exist") from None
     except OSError as error:
         raise UsageError(f"{directory} cannot be read as a folder: {error.strerror}") from None
     # A file manager leaves hidden files; Baileys writes none.
-    return {entry.name for entry in entries if not entry.name.startswith(".")}
+    return {name for name in names if not name.startswith(".")}
 
 
 def _index_if_whole(directory: Path, *, tolerant: bool) -> dict[str, Entry]:

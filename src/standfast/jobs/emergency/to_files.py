@@ -20,7 +20,8 @@ from standfast.jobs.emergency.mode import FORMAT, Mode, Placed
 from standfast.jobs.emergency.return_report import Stopwatch, Timed
 from standfast.jobs.progress import Progress
 
-AT_ONCE = 4
+FETCHES_AT_ONCE = 4
+WRITES_AT_ONCE = 1  # threads that take the interpreter from each other for every file are a third slower
 RECONNECTS_AT_ONCE = 8
 SESSIONS_TIMEOUT_S = 45.0
 _POLL_S = 0.1
@@ -196,7 +197,7 @@ class ToFiles:
         fetched = [one.company for one in moving.values() if one.source == "postgresql"]
         if fetched:
             with self._watch.step("fetching from PostgreSQL", len(fetched), "companies"):
-                await self._each(fetched, self._node.fetch)
+                await self._each(fetched, self._node.fetch, FETCHES_AT_ONCE)
         recalled = {one.company: one.source for one in moving.values() if one.source not in _PRESENT}
         if recalled:
 
@@ -211,12 +212,10 @@ class ToFiles:
             written[company] = await self._node.write(switch, self._wanted.root, company)
 
         with self._watch.step("writing folders", len(moving), "companies"):
-            await self._each(list(moving), write)
+            await self._each(list(moving), write, WRITES_AT_ONCE)
         return written
 
-    async def _each(
-        self, companies: list[str], do: Callable[[str], Awaitable[None]], at_once: int = AT_ONCE
-    ) -> None:
+    async def _each(self, companies: list[str], do: Callable[[str], Awaitable[None]], at_once: int) -> None:
         turns = asyncio.Semaphore(at_once)
 
         async def one(company: str) -> None:
