@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from standfast.authstate.change import Change
+from standfast.authstate.live_folder import LiveFolder
 from standfast.authstate.multifile import import_folder
 from standfast.errors import CompanyInUse, EmergencyRefused, StandfastError, StateDirectoryError
 from standfast.jobs.emergency.mode import FORMAT, Mode, ModeFile, Placed
@@ -148,6 +150,35 @@ async def test_what_a_plain_bot_did_in_the_folder_is_taken_in(
         assert await now.service.vault.open(ACME)
         assert await now.service.vault.get_keys(ACME, "session", ["a", "vault"]) == {"a": b"4"}
         assert held(state) == {"a": b"4", "new": b"2"}
+
+
+async def test_only_folders_that_somebody_touched_are_read_at_a_start(
+    state: Path, database_options: DatabaseOptions, store: PostgresAuthStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions wait for it: a thousand companies have more than a million files."""
+    read, foreign = list[Path](), LiveFolder.foreign
+
+    def noted(folder: LiveFolder, damaged: list[str] | None = None) -> Change | None:
+        read.append(folder.directory)
+        return foreign(folder, damaged)
+
+    monkeypatch.setattr(LiveFolder, "foreign", noted)
+    await store.install(ACME, made_up_creds(), {"session": {"a": b"1"}})
+    async with running(state, database_options) as now:
+        await now.in_state("online")
+        assert await now.service.vault.open(ACME)
+        await now.service.files.enter(mode_of(state))
+        await now.service.vault.set_keys(ACME, {"session": {"b": b"2"}})
+    async with running(state, database_options) as now:
+        assert read == []
+        await now.service.vault.open(ACME)
+        await now.service.vault.set_keys(ACME, {"session": {"b": b"3"}})
+    assert held(state) == {"a": b"1", "b": b"3"}
+    (state / "emergency" / ACME / "session-a.json").write_bytes(b"9")
+    async with running(state, database_options) as now:
+        assert read == [state / "emergency" / ACME]
+        await now.service.vault.open(ACME)
+        assert await now.service.vault.get_keys(ACME, "session", ["a"]) == {"a": b"9"}
 
 
 async def test_a_lost_vault_is_filled_from_the_folders(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from standfast.authstate.multifile import (
     read_index,
     sync,
 )
+from standfast.authstate.traces import Trace, digest_of, trace, traces_in
 from standfast.errors import AuthStateCorrupt
 
 NOTES = ".standfast-mirror"
@@ -42,11 +44,13 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 class Note(msgspec.Struct, omit_defaults=True):
     """A line of the notes: what comes is the state at `sequence` under `epoch`. `files`: for each name its type, id and
-    the checksum that it is to have; no checksum: it is to be gone."""
+    the checksum that it is to have; no checksum: it is to be gone. `traces`: the checksum of all files' traces as they
+    were left, where nobody else had changed any."""
 
     epoch: int
     sequence: int
     files: dict[str, tuple[str, str, str | None]] = {}
+    traces: str = ""
 
 
 @dataclass(slots=True)
@@ -75,15 +79,26 @@ class LiveFolder:
         directory.mkdir(mode=0o700)
         at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            count, of_creds = 0, ""
+            traces, of_creds = list[Trace](), ""
             for name, content in live_files(creds, keys):
-                _put(at, name, content)
-                count += 1
+                traces.append(_put(at, name, content))
                 of_creds = digest(content) if name == CREDS else of_creds
-            _put(at, NOTES, _line(Note(epoch, sequence, {CREDS: ("", "", of_creds)})))
+            left = digest_of(one for one in traces if one[0] != INDEX)
+            _put(at, NOTES, _line(Note(epoch, sequence, {CREDS: ("", "", of_creds)}, left)))
         finally:
             os.close(at)
-        return count
+        return len(traces)
+
+    def untouched(self) -> tuple[int, int] | None:
+        """The epoch and sequence that it was left at, where nobody has changed a file of it since; None: it has to be
+        read to know. Reads no content, and needs no `open`."""
+        try:
+            notes = self._notes()
+            if len(notes) != 1 or notes[0].traces != digest_of(traces_in(self.directory, {INDEX})):
+                return None
+        except FileNotFoundError:
+            return None
+        return notes[0].epoch, notes[0].sequence
 
     def open(self) -> None:
         """Learn what was left here. `AuthStateCorrupt` where the index is damaged, `UsageError` where there is no such
@@ -202,27 +217,45 @@ class LiveFolder:
         """One index of everything that is here; the notes begin anew."""
         if self._is_settled:
             return
+        traces = traces_in(
+            self.directory, {INDEX}
+        )  # before contents: what changes after that has other traces
         entries: dict[str, Entry] = {}
         present = names_in(self.directory) - {INDEX, CREDS}
-        for name in sorted(present & self._known.keys()):
+        left = {name: self._left(name) for name in sorted(present & self._known.keys())}
+        left |= {name: (digested, False) for name, digested in self._missed(present)}
+        for name, (digested, _) in left.items():
             known = self._known[name]
-            entries[name] = {"type": known.type, "id": known.id, "sha256": self._left(name)}
+            entries[name] = {"type": known.type, "id": known.id, "sha256": digested}
         fresh = self.directory / _NEW
         fresh.unlink(missing_ok=True)
         _write(fresh, live_index(entries), synced=True)
         fresh.rename(self.directory / INDEX)
-        first = Note(self.epoch, self.sequence, {CREDS: ("", "", self._left(CREDS))})
+        of_creds, is_ours = self._left(CREDS)
+        is_ours &= all(one for _, one in left.values())
+        is_ours &= all(name in self._known or not self._is_ours(name) for name in present)
+        first = Note(
+            self.epoch, self.sequence, {CREDS: ("", "", of_creds)}, digest_of(traces) if is_ours else ""
+        )
         _write(fresh, _line(first), synced=True)
         fresh.rename(self.directory / NOTES)
         sync(self.directory)
         self._is_settled, self._noted = True, 1
 
-    def _left(self, name: str) -> str:
-        """The checksum of the file as it was left here last, where somebody else has changed it since."""
+    def _left(self, name: str) -> tuple[str, bool]:
+        """The checksum of the file as it was left here last, and whether it still is that."""
         present, digests = digest(read_file(self.directory / name)), self._known[name].digests
         if present in digests:
-            return present
-        return next((one for one in reversed(digests) if one is not None), present)
+            return present, True
+        return next((one for one in reversed(digests) if one is not None), present), False
+
+    def _missed(self, present: set[str]) -> Iterator[tuple[str, str]]:
+        """Files that somebody else has removed, with the checksums that they had."""
+        for name in self._known.keys() - present - {CREDS}:
+            digests = self._known[name].digests
+            last = next((one for one in reversed(digests) if one is not None), None)
+            if None not in digests and last is not None:
+                yield name, last
 
     @property
     def is_level(self) -> bool:
@@ -298,13 +331,14 @@ def _content_of(value: bytes, key_type: str, name: str) -> bytes:
         raise AuthStateCorrupt(f"the {key_type} key of {masked(name)}: {error.message}") from None
 
 
-def _put(directory: int, name: str, content: bytes) -> None:
+def _put(directory: int, name: str, content: bytes) -> Trace:
     """Into an open directory: the kernel need not walk to it for each file."""
     descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
     try:
         done = os.write(descriptor, content)
         while done < len(content):
             done += os.write(descriptor, content[done:])
+        return trace(name, descriptor)
     finally:
         os.close(descriptor)
 

@@ -106,8 +106,12 @@ class Mirror(NoTap):
                 self._whole.add(company)
 
     async def _settle(self, company: Company) -> None:
-        folder = await self._opened(company)
         record = self._replica.record(company)
+        left = await asyncio.to_thread(LiveFolder(self._root / company).untouched)
+        if left is not None and record is not None and record.complete and left[1] == record.sequence:
+            self._reached[company] = record.sequence
+            return
+        folder = await self._opened(company)
         if folder is not None:
             damaged: list[str] = []
             foreign = await asyncio.to_thread(folder.foreign, damaged)
