@@ -151,9 +151,9 @@ class Folders:
                 (self.root / company).rename(staging / company)
             if (self.kept(switch) / company).exists():
                 (self.kept(switch) / company).rename(self.root / company)
-        with contextlib.suppress(OSError):
-            self.kept(switch).rmdir()
-            (self.root / KEPT).rmdir()
+        for path in (self.kept(switch), self.root / KEPT):
+            with contextlib.suppress(OSError):  # not made yet, or there is more in it
+                path.rmdir()
         sync_directory(self.root)
         self.done(switch)
 
@@ -169,6 +169,8 @@ class Folders:
             self.done(noted.id)
         for staging in self.root.glob(f"{_STAGING}*"):
             shutil.rmtree(staging, ignore_errors=True)
+        for unfinished in self.root.glob(f".{_NOTE}*"):
+            unfinished.unlink(missing_ok=True)
         return noted is not None and noted.id != committed
 
     def _noted(self) -> _Switch | None:
