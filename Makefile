@@ -49,6 +49,8 @@ lint: setup-dev ## check style, types, import rules and house rules
 		|| { cat $(STAMPS)/lint-imports.log; exit 1; }
 	@echo "lint: bridge" && cd bridge && $(BRIDGE_PATH) npm run --silent lint
 	@echo "lint: house rules" && $(BIN)/python scripts/check_house.py
+	@echo "lint: long runs can begin" && $(BIN)/python -m pytest -q -m chaos --setup-plan >$(STAMPS)/long-runs.log 2>&1 \
+		|| { cat $(STAMPS)/long-runs.log; exit 1; }
 
 bench: setup-dev ## measure what keeping sessions standing costs; BENCH_ARGS='line outage --rounds 1' for a part
 	@$(BRIDGE_PATH) $(BIN)/python -m benchmarks $(BENCH_ARGS)

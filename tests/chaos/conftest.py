@@ -8,4 +8,5 @@ from tests.e2e.conftest import (  # noqa: F401 - pytest finds fixtures by their 
     proxy,
     simulator,
     state_dir,
+    whatsapp,
 )
