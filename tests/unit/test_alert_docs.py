@@ -12,6 +12,7 @@ import pytest
 from standfast.alerts.channel import LEVELS
 from standfast.alerts.channels.services import addresses, service_of
 from standfast.health.monitor import CLEAR_S
+from tests.sources import SOURCE, parsed
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "alerts.md").read_text()
@@ -20,8 +21,8 @@ _RAISERS = {"Alert", "_alert"}
 
 def raisings() -> Iterator[tuple[str, str, str]]:
     """Every name that the sources raise an alert under, with its level and its function as they are written there."""
-    for path in (ROOT / "src" / "standfast").rglob("*.py"):
-        for function in ast.walk(ast.parse(path.read_text())):
+    for path in SOURCE.rglob("*.py"):
+        for function in ast.walk(parsed(path)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for name, level in raised_in(function):
                     yield name, level, ast.unparse(function)

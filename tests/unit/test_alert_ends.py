@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import standfast
 from standfast.alert import Alert
 from standfast.authstate.company import Company
 from standfast.errors import BackupDamaged, DatabaseUnavailable, JournalUnwritable
@@ -27,6 +26,7 @@ from standfast.sessions import alarms as session_alarms
 from standfast.sessions import hosts
 from standfast.sessions.session import Session
 from standfast.vault import alerts as vault_alerts
+from tests.sources import SOURCE, parsed
 
 ACME = Company("acme")
 AWAY = DatabaseUnavailable("PostgreSQL does not answer", cause="timeout")
@@ -134,12 +134,11 @@ def test_what_ends_something_ends_only_what_can_last(end: Alert) -> None:
 
 def test_no_lasting_alert_was_left_out_of_the_list() -> None:
     """Whoever makes an alert last is held to an end by the tests above."""
-    root = Path(standfast.__file__).parent
     made = {
         name
         for room in ("vault", "sessions", "messaging", "service", "jobs")
-        for path in (root / room).rglob("*.py")
-        for name in _lasting_in(ast.parse(path.read_text()))
+        for path in (SOURCE / room).rglob("*.py")
+        for name in _lasting_in(parsed(path))
     }
     assert made - TOLD_BY_THE_DESK == {alert.name for alert in LASTING}
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-import standfast
+from tests.sources import SOURCE, parsed
 
-SOURCE = Path(standfast.__file__).parent
 DRIVER = {"AsyncConnectionPool", "ConnectionPool", "NullConnectionPool", "AsyncNullConnectionPool"}
 CONNECTIONS = {"psycopg", "Connection", "AsyncConnection"}
 # The doctor is a command that asks a server which may let nobody in; no service watches it.
@@ -20,11 +18,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
     for path in sorted(SOURCE.rglob("*.py")):
         name = path.relative_to(SOURCE).as_posix()
         if not name.startswith(DOCTOR):
-            yield from (
-                (name, node)
-                for node in ast.walk(ast.parse(path.read_text("utf-8")))
-                if isinstance(node, ast.Call)
-            )
+            yield from ((name, node) for node in ast.walk(parsed(path)) if isinstance(node, ast.Call))
 
 
 def test_only_the_instrumented_pool_connects_to_postgresql() -> None:
