@@ -126,12 +126,13 @@ def _tamed(service: Any) -> Any:
 
 @cache
 def _apprise() -> Any:
-    import apprise
-
-    # Their lines below a warning hold addresses, and addresses hold tokens; their warnings become our errors.
+    # Their lines below a warning hold addresses, and addresses hold tokens; their warnings become our errors. To be set
+    # before the import, which writes lines of its own.
     logging.getLogger(LOGGER).propagate = False
     logging.getLogger(LOGGER).setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.WARNING)
+    import apprise
+
     return apprise
 
 
